@@ -1,0 +1,5 @@
+//! The `torhost` program.
+
+fn main() -> std::process::ExitCode {
+    torhost::main()
+}

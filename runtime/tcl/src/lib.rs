@@ -1,0 +1,1 @@
+//! A safe layer over Tcl 8.6.

@@ -1,0 +1,2 @@
+//! The `.top` topology language.
+#![forbid(unsafe_code)]
