@@ -1,10 +1,19 @@
 //! The `torhost` program as a library: the command line, the supervisor and the `tor` package for scripts.
 //!
-//! `main.rs` does no more than call [`main`].
+//! `main.rs` does no more than call [`main`]. What comes from where:
+//!
+//! - `cli`: which of the below an invocation is for;
+//! - `interactive`: a `tclsh` prompt with line editing, on a live event loop;
+//! - `tor`: the package `tor`, one module an ensemble;
+//! - `supervisor`: `torhost up`, `ps`, `down`;
+//! - `topology_commands`: `torhost check`, `fmt`, `show`, `graph`.
 #![forbid(unsafe_code)]
 
 pub mod cli;
+mod interactive;
+mod logging;
 mod supervisor;
 mod topology_commands;
+mod tor;
 
 pub use cli::main;
