@@ -1,4 +1,5 @@
 //! Starting Tcl: once per process, then once per thread and per interpreter.
+use crate::command::guard;
 use crate::{Interp, Result, network, notifier, sys};
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int};
@@ -65,6 +66,66 @@ pub fn on_new_interp(hook: InterpHook) {
         .push(hook);
 }
 
+/// A package that scripts get with `package require`, in every interpreter of the process but safe ones.
+pub trait Package {
+    /// What `package require` asks for.
+    const NAME: &'static str;
+    /// Its version, as `package vcompare` understands it.
+    const VERSION: &'static str;
+    /// The name under which `info loaded` lists it, NUL-terminated: one capital letter, then lower-case letters.
+    const LOADED_AS: &'static CStr;
+
+    /// Creates the package's commands in an interpreter that asks for it.
+    ///
+    /// # Errors
+    /// Whatever keeps the package from working there; `package require` then fails with it.
+    fn init(interp: &Interp) -> Result<()>;
+}
+
+/// Offers a package to every interpreter that is made from now on.
+///
+/// ```
+/// use torhost_tcl::{Interp, Obj, Package, Result};
+///
+/// struct Greeting;
+/// impl Package for Greeting {
+///     const NAME: &'static str = "greeting";
+///     const VERSION: &'static str = "1.2";
+///     const LOADED_AS: &'static std::ffi::CStr = c"Greeting";
+///     fn init(interp: &Interp) -> Result<()> {
+///         interp.create_command("greeting::say", |_, _| Ok(Obj::from("hello")))
+///     }
+/// }
+///
+/// torhost_tcl::provide::<Greeting>();
+/// let interp = Interp::new()?;
+/// let said = interp.eval("list [package require greeting] [greeting::say]")?;
+/// assert_eq!(said, Obj::from("1.2 hello"));
+/// # Ok::<(), torhost_tcl::Error>(())
+/// ```
+pub fn provide<P: Package>() {
+    initialize();
+    // SAFETY: Tcl is initialised; the name lives for ever.
+    unsafe {
+        sys::Tcl_StaticPackage(std::ptr::null_mut(), P::LOADED_AS.as_ptr(), Some(init_package::<P>), None);
+    }
+    on_new_interp(|interp| {
+        let load = crate::Obj::list(["load", "", &P::LOADED_AS.to_string_lossy()]);
+        let words = ["package", "ifneeded", P::NAME, P::VERSION];
+        interp.call(&words.into_iter().map(crate::Obj::from).chain([load]).collect::<Vec<_>>()).map(drop)
+    });
+}
+
+unsafe extern "C" fn init_package<P: Package>(interp: *mut sys::Tcl_Interp) -> c_int {
+    // SAFETY: Tcl calls this with a live interpreter of this thread.
+    let interp = unsafe { Interp::borrow(interp) };
+    let provided = guard(|| {
+        P::init(&interp)?;
+        interp.call(&["package", "provide", P::NAME, P::VERSION].map(crate::Obj::from))
+    });
+    interp.finish(provided)
+}
+
 unsafe extern "C" fn init_interp(interp: *mut sys::Tcl_Interp) -> c_int {
     // SAFETY: Tcl calls this with a live interpreter of this thread.
     let interp = unsafe { Interp::borrow(interp) };
@@ -72,8 +133,11 @@ unsafe extern "C" fn init_interp(interp: *mut sys::Tcl_Interp) -> c_int {
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .clone();
-    let outcome = network::install(&interp).and_then(|()| hooks.iter().try_for_each(|hook| hook(&interp)));
-    interp.finish(outcome.map(|()| crate::Obj::empty()))
+    interp.finish(guard(|| {
+        network::install(&interp)?;
+        hooks.iter().try_for_each(|hook| hook(&interp))?;
+        Ok(crate::Obj::empty())
+    }))
 }
 
 /// Has Tcl free what it holds for this thread when the thread ends.

@@ -45,7 +45,7 @@ mod wait_for_file;
 
 pub use command::{Continuation, Next};
 pub use error::{Completion, Error, Result};
-pub use init::{initialize, on_new_interp};
+pub use init::{Package, initialize, on_new_interp, provide};
 pub use interp::{Interp, OwnedInterp, StdChannel};
 pub use notifier::{ThreadGone, ThreadHandle, do_one_event};
 pub use obj::{NotTclText, Obj};
