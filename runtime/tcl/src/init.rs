@@ -107,12 +107,25 @@ pub fn provide<P: Package>() {
     initialize();
     // SAFETY: Tcl is initialised; the name lives for ever.
     unsafe {
-        sys::Tcl_StaticPackage(std::ptr::null_mut(), P::LOADED_AS.as_ptr(), Some(init_package::<P>), None);
+        sys::Tcl_StaticPackage(
+            std::ptr::null_mut(),
+            P::LOADED_AS.as_ptr(),
+            Some(init_package::<P>),
+            None,
+        );
     }
     on_new_interp(|interp| {
         let load = crate::Obj::list(["load", "", &P::LOADED_AS.to_string_lossy()]);
         let words = ["package", "ifneeded", P::NAME, P::VERSION];
-        interp.call(&words.into_iter().map(crate::Obj::from).chain([load]).collect::<Vec<_>>()).map(drop)
+        interp
+            .call(
+                &words
+                    .into_iter()
+                    .map(crate::Obj::from)
+                    .chain([load])
+                    .collect::<Vec<_>>(),
+            )
+            .map(drop)
     });
 }
 
