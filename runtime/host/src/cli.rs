@@ -56,12 +56,14 @@ pub fn main() -> ExitCode {
                 file,
                 args: rest,
             } => {
+                supervisor::bind_to_parent();
                 let program = args.swap_remove(0);
                 tor::start(topology, Some(&file));
                 shell::main(std::iter::once(program).chain(rest), Some(&file))
             }
         };
     }
+    supervisor::bind_to_parent();
     let mut topology = None;
     if first == Some("--topology") {
         if args.len() < 3 {
