@@ -1,0 +1,131 @@
+//! What must hold between the parts of a topology. Linear in its size.
+use crate::diagnostic::{Diagnostic, did_you_mean};
+use crate::lower::Lowered;
+use crate::model::NodeKind;
+use std::collections::{HashMap, HashSet};
+
+/// Adds what is wrong to the mistakes.
+pub(crate) fn check(lowered: &mut Lowered) {
+    let Lowered {
+        topology,
+        places,
+        mistakes,
+        ..
+    } = lowered;
+    let mut found = Vec::new();
+
+    let names: HashSet<&str> = topology.nodes.iter().map(|node| node.name.as_str()).collect();
+    let mut reached: HashSet<&str> = HashSet::new();
+    for (connection, (ends, settings)) in topology.connections.iter().zip(&places.connections) {
+        for (name, span) in [&connection.from, &connection.to].into_iter().zip(ends) {
+            reached.insert(name);
+            if !names.contains(name.as_str()) {
+                let mut unknown =
+                    Diagnostic::error("unknown-node", *span, format!("there is no node `{name}`"));
+                // Comparing with every name is only worth it in files that a person wrote.
+                if names.len() <= 1000 {
+                    unknown.help = did_you_mean(name, topology.nodes.iter().map(|node| node.name.as_str()));
+                }
+                found.push(unknown);
+            }
+        }
+        if connection.from == connection.to {
+            found.push(Diagnostic::error(
+                "self-connection",
+                ends[1],
+                "a node needs no connection to itself",
+            ));
+        }
+        if let (true, Some(span)) = (connection.encrypted, settings.get("encrypted")) {
+            found.push(
+                Diagnostic::error(
+                    "no-certificate",
+                    *span,
+                    "an encrypted connection needs a certificate",
+                )
+                .label("no certificate is set, nor can one be set yet")
+                .help("say `encrypted false`, and carry the connection through a tunnel of your own"),
+            );
+        }
+    }
+
+    let mut ports = HashMap::new();
+    let has_master = topology.nodes.iter().any(|node| node.kind == NodeKind::Master);
+    for (node, (name, settings)) in topology.nodes.iter().zip(&places.nodes) {
+        if let (Some(port), Some(span)) = (node.port, settings.get("port"))
+            && let Some((other, before)) =
+                ports.insert((node.address.as_str(), port), (node.name.as_str(), *span))
+        {
+            let message = format!(
+                "`{}` and `{other}` would both listen on port {port} of {}",
+                node.name, node.address
+            );
+            found.push(Diagnostic::error("same-port", *span, message).also(before, "taken here"));
+        }
+        match node.kind {
+            NodeKind::Master if node.port.is_none() && !settings.contains_key("port") => found.push(
+                Diagnostic::error(
+                    "missing",
+                    *name,
+                    format!("the master `{}` has no port", node.name),
+                )
+                .help("add the port that it listens on: `port 9000`"),
+            ),
+            NodeKind::Worker if !has_master => found.push(
+                Diagnostic::error(
+                    "no-master",
+                    *name,
+                    format!("`{}` has nobody to work for", node.name),
+                )
+                .help("add a node of `type master`"),
+            ),
+            NodeKind::Worker if !reached.contains(node.name.as_str()) => found.push(
+                Diagnostic::warning(
+                    "unreached",
+                    *name,
+                    format!("no connection reaches the worker `{}`", node.name),
+                )
+                .help(format!("add `connection MASTER -> {}`", node.name)),
+            ),
+            _ => {}
+        }
+    }
+
+    let offered: HashSet<&String> = topology
+        .nodes
+        .iter()
+        .flat_map(|node| &node.capabilities)
+        .collect();
+    for (route, spans) in topology.routes.iter().zip(&places.routes) {
+        for (capability, span) in route.requires.iter().zip(spans) {
+            if !offered.contains(capability) {
+                let message = format!("no worker has the capability `{capability}`");
+                let mut unknown = Diagnostic::error("unknown-capability", *span, message)
+                    .label("jobs of this route would wait for ever");
+                unknown.help = did_you_mean(capability, offered.iter().map(|name| name.as_str()));
+                found.push(unknown);
+            }
+        }
+    }
+
+    let balancing = &topology.policies.load_balancing;
+    let place = |key| places.policies.get(&("load_balancing", key)).copied();
+    if balancing.heartbeat_interval.0 * 2 > balancing.health_check_interval.0 {
+        let (heartbeat, health) = (place("heartbeat_interval"), place("health_check_interval"));
+        if let Some(span) = heartbeat.or(health) {
+            let message = format!(
+                "a heartbeat every {} is too rare for a health check after {}",
+                balancing.heartbeat_interval, balancing.health_check_interval
+            );
+            let mut rare = Diagnostic::error("rare-heartbeat", span, message).help(
+                "one lost heartbeat must not lose a worker: make the health check at least twice as long",
+            );
+            if let (Some(_), Some(health)) = (heartbeat, health) {
+                rare = rare.also(health, "the health check");
+            }
+            found.push(rare);
+        }
+    }
+    mistakes.append(&mut found);
+    mistakes.sort_by_key(|found| (found.primary.span.file, found.primary.span.start));
+}

@@ -1,0 +1,650 @@
+//! From syntax to meaning: names, kinds and values, each checked where it stands.
+use crate::diagnostic::{Diagnostic, did_you_mean};
+use crate::model::{
+    Connection, Limits, LoadBalancing, Node, NodeKind, Policies, Resources, Retry, Route, Services, Topology,
+};
+use crate::source::{Sources, Span};
+use crate::syntax::{self, Item, Statement, Word, WordKind};
+use crate::value::{Period, Rate, Size};
+use crate::vocabulary::{Kind, Setting, section};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+const STATEMENTS: [&str; 6] = ["set", "include", "node", "connection", "policy", "route"];
+const POLICIES: [&str; 3] = ["load_balancing", "limits", "retry"];
+/// Include files within include files, this deep at most.
+const MAX_INCLUDES: usize = 16;
+
+/// A topology, where each of its parts stands, and what was wrong.
+pub(crate) struct Lowered {
+    pub topology: Topology,
+    pub places: Places,
+    pub sources: Sources,
+    pub mistakes: Vec<Diagnostic>,
+}
+
+/// Where the parts of a topology stand, for checks that concern several of them.
+#[derive(Default)]
+pub(crate) struct Places {
+    /// By index in `Topology::nodes`: the name, and the settings by key.
+    pub nodes: Vec<(Span, HashMap<&'static str, Span>)>,
+    /// By index in `Topology::connections`: the two names, and the settings.
+    pub connections: Vec<([Span; 2], HashMap<&'static str, Span>)>,
+    /// By index in `Topology::routes`: for each required capability.
+    pub routes: Vec<Vec<Span>>,
+    /// By policy and key.
+    pub policies: HashMap<(&'static str, &'static str), Span>,
+}
+
+/// Reads a file's text and the files that it includes.
+pub(crate) fn lower(path: &Path, text: String) -> Lowered {
+    let mut reader = Lowerer {
+        out: Lowered {
+            topology: Topology::default(),
+            places: Places::default(),
+            sources: Sources::default(),
+            mistakes: Vec::new(),
+        },
+        variables: HashMap::new(),
+        names: HashMap::new(),
+        including: Vec::new(),
+    };
+    let file = reader.out.sources.add(path.to_owned(), text);
+    reader.file(file);
+    reader.out
+}
+
+struct Lowerer {
+    out: Lowered,
+    variables: HashMap<String, (String, Span)>,
+    /// What was declared, by what kind of thing and name.
+    names: HashMap<(&'static str, String), Span>,
+    /// The files that are being read, for cycles.
+    including: Vec<PathBuf>,
+}
+
+/// A value that fits its setting.
+enum Value {
+    Text(String),
+    Number(u64),
+    Boolean(bool),
+    Size(Size),
+    Rate(Rate),
+    Period(Period),
+    Names(Vec<(String, Span)>),
+    Block(Settings),
+}
+
+/// The settings of a block, by key; keys are those of the vocabulary.
+#[derive(Default)]
+struct Settings {
+    values: HashMap<&'static str, (Value, Span)>,
+}
+
+impl Settings {
+    fn places(&self) -> HashMap<&'static str, Span> {
+        self.values.iter().map(|(key, (_, span))| (*key, *span)).collect()
+    }
+}
+
+macro_rules! getter {
+    ($name:ident, $variant:ident, $type:ty) => {
+        fn $name(&mut self, key: &str) -> Option<$type> {
+            match self.values.remove(key) {
+                Some((Value::$variant(value), _)) => Some(value),
+                _ => None,
+            }
+        }
+    };
+}
+
+impl Settings {
+    getter!(text, Text, String);
+    getter!(number, Number, u64);
+    getter!(boolean, Boolean, bool);
+    getter!(size, Size, Size);
+    getter!(rate, Rate, Rate);
+    getter!(period, Period, Period);
+    getter!(names, Names, Vec<(String, Span)>);
+    getter!(block, Block, Settings);
+
+    /// A number whose range in the vocabulary fits.
+    fn u32(&mut self, key: &str) -> Option<u32> {
+        self.number(key).and_then(|number| u32::try_from(number).ok())
+    }
+}
+
+impl Lowerer {
+    fn mistake(&mut self, found: Diagnostic) {
+        self.out.mistakes.push(found);
+    }
+
+    fn file(&mut self, file: usize) {
+        let source = &self.out.sources.files[file];
+        let path = source.path.clone();
+        self.including.push(path.canonicalize().unwrap_or(path));
+        let (items, mistakes) = syntax::parse(file, &source.text);
+        self.out.mistakes.extend(mistakes);
+        for statement in statements(&items) {
+            self.statement(statement);
+        }
+        self.including.pop();
+    }
+
+    fn statement(&mut self, statement: &Statement) {
+        let (head, rest) = (&statement.words[0], &statement.words[1..]);
+        match bare(head) {
+            Some("set") => self.set(statement, rest),
+            Some("include") => self.include(statement, rest),
+            Some("node") => self.node(statement, rest),
+            Some("connection") => self.connection(statement, rest),
+            Some("policy") => self.policy(statement, rest),
+            Some("route") => self.route(statement, rest),
+            other => {
+                let known = STATEMENTS.map(|word| format!("`{word}`")).join(", ");
+                let mut found = Diagnostic::error("unknown-statement", head.span, "expected a statement")
+                    .label(format!("expected one of {known}"));
+                found.help = other.and_then(|word| did_you_mean(word, STATEMENTS));
+                self.mistake(found);
+            }
+        }
+    }
+
+    fn wrong_form(&mut self, statement: &Statement, form: &str) {
+        let found = Diagnostic::error("wrong-form", statement.span, format!("expected `{form}`"));
+        self.mistake(found);
+    }
+
+    fn set(&mut self, statement: &Statement, rest: &[Word]) {
+        let [name, value] = rest else {
+            return self.wrong_form(statement, "set NAME value");
+        };
+        let (Some(key), Some(value)) = (self.name(name, "a variable"), self.text(value)) else {
+            return;
+        };
+        if key == "LOG_LEVEL" {
+            let levels = ["OFF", "ERROR", "WARN", "INFO", "DEBUG", "TRACE"];
+            if !levels.contains(&value.to_uppercase().as_str()) {
+                let found = Diagnostic::error("bad-value", rest[1].span, "no such level")
+                    .label(format!("expected one of {}", levels.join(", ")));
+                self.mistake(found);
+            }
+        }
+        if let Some((_, before)) = self.variables.get(&key) {
+            let found = Diagnostic::error("duplicate", name.span, format!("`{key}` is set twice"))
+                .label("again here")
+                .also(*before, "first set here");
+            return self.mistake(found);
+        }
+        self.variables.insert(key.clone(), (value.clone(), name.span));
+        self.out.topology.settings.insert(key, value);
+    }
+
+    fn include(&mut self, statement: &Statement, rest: &[Word]) {
+        let [word] = rest else {
+            return self.wrong_form(statement, "include \"other.top\"");
+        };
+        let Some(name) = self.text(word) else { return };
+        let from = &self.out.sources.files[word.span.file].path;
+        let path = from.parent().unwrap_or(Path::new("")).join(&name);
+        let canonical = path.canonicalize().unwrap_or_else(|_| path.clone());
+        if self.including.contains(&canonical) {
+            let found = Diagnostic::error("include-cycle", word.span, format!("`{name}` includes itself"))
+                .label("it is being read already, and this would go on for ever");
+            return self.mistake(found);
+        }
+        if self.including.len() >= MAX_INCLUDES {
+            let message = format!("files are included more than {MAX_INCLUDES} deep");
+            return self.mistake(Diagnostic::error("too-deep", word.span, message));
+        }
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                let file = self.out.sources.add(path, text);
+                self.file(file);
+            }
+            Err(error) => {
+                let found = Diagnostic::error(
+                    "unreadable",
+                    word.span,
+                    format!("cannot read `{}`", path.display()),
+                )
+                .label(error.to_string());
+                self.mistake(found);
+            }
+        }
+    }
+
+    fn node(&mut self, statement: &Statement, rest: &[Word]) {
+        let [name_word, body] = rest else {
+            return self.wrong_form(statement, "node NAME { … }");
+        };
+        let name = self
+            .name(name_word, "a node")
+            .filter(|name| self.declare("node", name, name_word.span));
+        let Some(mut settings) = self.settings("node", body) else {
+            return;
+        };
+        let Some(name) = name else { return };
+        let places = settings.places();
+        let kind = match settings.text("type").as_deref() {
+            Some("master") => NodeKind::Master,
+            Some("worker") => NodeKind::Worker,
+            Some("client") => NodeKind::Client,
+            _ => {
+                // A type that was there but wrong has been told of.
+                if !mentions(body, "type") {
+                    let found = Diagnostic::error("missing", name_word.span, format!("`{name}` has no type"))
+                        .help("add `type master`, `type worker` or `type client`");
+                    self.mistake(found);
+                }
+                NodeKind::Client
+            }
+        };
+        let mut resources = settings.block("resources").unwrap_or_default();
+        let mut services = settings.block("services").unwrap_or_default();
+        let defaults = (Resources::default(), Services::default());
+        self.out.topology.nodes.push(Node {
+            name,
+            kind,
+            address: settings.text("address").unwrap_or_else(|| "localhost".to_owned()),
+            port: settings.number("port").and_then(|port| u16::try_from(port).ok()),
+            script: settings.text("script").map(PathBuf::from),
+            capabilities: only_names(settings.names("capabilities")),
+            resources: Resources {
+                cpu: resources.u32("cpu").unwrap_or(defaults.0.cpu),
+                memory: resources.size("memory"),
+                storage: resources.size("storage"),
+            },
+            services: Services {
+                job_scheduler: services
+                    .boolean("job_scheduler")
+                    .unwrap_or(defaults.1.job_scheduler),
+                load_balancer: services
+                    .boolean("load_balancer")
+                    .unwrap_or(defaults.1.load_balancer),
+                monitor: services.boolean("monitor").unwrap_or(defaults.1.monitor),
+            },
+        });
+        self.out.places.nodes.push((name_word.span, places));
+    }
+
+    fn connection(&mut self, statement: &Statement, rest: &[Word]) {
+        let (from, to, body) = match rest {
+            [from, arrow, to] if bare(arrow) == Some("->") => (from, to, None),
+            [from, arrow, to, body] if bare(arrow) == Some("->") => (from, to, Some(body)),
+            _ => return self.wrong_form(statement, "connection A -> B { … }"),
+        };
+        let names = (self.name(from, "a node"), self.name(to, "a node"));
+        let settings = match body {
+            Some(body) => self.settings("connection", body),
+            None => Some(Settings::default()),
+        };
+        let ((Some(from_name), Some(to_name)), Some(mut settings)) = (names, settings) else {
+            return;
+        };
+        let mut pair = [from_name.as_str(), to_name.as_str()];
+        pair.sort_unstable();
+        if !self.declare("connection", &pair.join(" -> "), statement.span) {
+            return;
+        }
+        let places = settings.places();
+        self.out.topology.connections.push(Connection {
+            from: from_name,
+            to: to_name,
+            protocol: settings.text("protocol").unwrap_or_else(|| "tcp".to_owned()),
+            bandwidth: settings.rate("bandwidth"),
+            latency: settings.period("latency"),
+            encrypted: settings.boolean("encrypted").unwrap_or(false),
+        });
+        self.out.places.connections.push(([from.span, to.span], places));
+    }
+
+    fn policy(&mut self, statement: &Statement, rest: &[Word]) {
+        let [name_word, body] = rest else {
+            return self.wrong_form(statement, "policy NAME { … }");
+        };
+        let Some(policy) = POLICIES
+            .into_iter()
+            .find(|&policy| bare(name_word) == Some(policy))
+        else {
+            let known = POLICIES.map(|word| format!("`{word}`")).join(", ");
+            let mut found = Diagnostic::error("unknown-policy", name_word.span, "there is no such policy")
+                .label(format!("expected one of {known}"));
+            found.help = bare(name_word).and_then(|word| did_you_mean(word, POLICIES));
+            return self.mistake(found);
+        };
+        if !self.declare("policy", policy, name_word.span) {
+            return;
+        }
+        let Some(mut settings) = self.settings(&format!("policy {policy}"), body) else {
+            return;
+        };
+        let places = settings.places();
+        self.out
+            .places
+            .policies
+            .extend(places.into_iter().map(|(key, span)| ((policy, key), span)));
+        let policies = &mut self.out.topology.policies;
+        let defaults = Policies::default();
+        match policy {
+            "load_balancing" => {
+                policies.load_balancing = LoadBalancing {
+                    algorithm: settings
+                        .text("algorithm")
+                        .unwrap_or(defaults.load_balancing.algorithm),
+                    health_check_interval: settings
+                        .period("health_check_interval")
+                        .unwrap_or(defaults.load_balancing.health_check_interval),
+                    heartbeat_interval: settings
+                        .period("heartbeat_interval")
+                        .unwrap_or(defaults.load_balancing.heartbeat_interval),
+                    failover: settings
+                        .boolean("failover")
+                        .unwrap_or(defaults.load_balancing.failover),
+                }
+            }
+            "limits" => {
+                policies.limits = Limits {
+                    max_line: settings.size("max_line").unwrap_or(defaults.limits.max_line),
+                }
+            }
+            _ => {
+                policies.retry = Retry {
+                    attempts: settings.u32("attempts").unwrap_or(defaults.retry.attempts),
+                }
+            }
+        }
+    }
+
+    fn route(&mut self, statement: &Statement, rest: &[Word]) {
+        let [glob_word, body] = rest else {
+            return self.wrong_form(statement, "route \"GLOB\" { … }");
+        };
+        let (Some(glob), Some(mut settings)) = (self.text(glob_word), self.settings("route", body)) else {
+            return;
+        };
+        if !self.declare("route", &glob, glob_word.span) {
+            return;
+        }
+        let requires = settings.names("requires").unwrap_or_default();
+        self.out
+            .places
+            .routes
+            .push(requires.iter().map(|(_, span)| *span).collect());
+        self.out.topology.routes.push(Route {
+            glob,
+            requires: only_names(Some(requires)),
+            priority: settings.u32("priority").unwrap_or(0),
+        });
+    }
+
+    /// Notes a name; false, and a mistake, if there is one like it.
+    fn declare(&mut self, what: &'static str, name: &str, span: Span) -> bool {
+        if let Some(before) = self.names.get(&(what, name.to_owned())).copied() {
+            let found = Diagnostic::error("duplicate", span, format!("there are two of the {what} `{name}`"))
+                .label("again here")
+                .also(before, "first here");
+            self.mistake(found);
+            return false;
+        }
+        self.names.insert((what, name.to_owned()), span);
+        true
+    }
+
+    /// A word that names something.
+    fn name(&mut self, word: &Word, what: &str) -> Option<String> {
+        let name = self.text(word)?;
+        let fits = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
+        if !name.is_empty() && name.chars().all(fits) && !name.starts_with(['-', '.']) {
+            return Some(name);
+        }
+        let found = Diagnostic::error(
+            "bad-name",
+            word.span,
+            format!("this cannot be the name of {what}"),
+        )
+        .label("expected letters, digits, `_`, `-` and `.`");
+        self.mistake(found);
+        None
+    }
+
+    /// A word's text, its variables and escapes replaced.
+    fn text(&mut self, word: &Word) -> Option<String> {
+        let (text, start) = match &word.kind {
+            WordKind::Bare(text) => (text, word.span.start),
+            WordKind::Quoted(text) => (text, word.span.start + 1),
+            WordKind::Block(_) => {
+                let found =
+                    Diagnostic::error("bad-value", word.span, "expected one word, but this is a block");
+                self.mistake(found);
+                return None;
+            }
+        };
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text.as_str();
+        let mut whole = true;
+        while let Some(c) = rest.chars().next() {
+            let at = start + text.len() - rest.len();
+            let place = |len: usize| Span {
+                file: word.span.file,
+                start: at,
+                end: at + len,
+            };
+            rest = &rest[c.len_utf8()..];
+            match c {
+                '\\' => {
+                    let escaped = rest.chars().next().unwrap_or('\\');
+                    rest = rest.get(escaped.len_utf8()..).unwrap_or("");
+                    match escaped {
+                        'n' => out.push('\n'),
+                        't' => out.push('\t'),
+                        '"' | '\\' | '$' | '{' | '}' | ';' | '#' | ' ' => out.push(escaped),
+                        other => {
+                            let message = format!("`\\{other}` means nothing");
+                            let found = Diagnostic::error("bad-escape", place(1 + other.len_utf8()), message)
+                                .help("the escapes are \\n \\t \\\" \\\\ \\$ \\{ \\} \\; \\# and \\ before a blank");
+                            self.mistake(found);
+                            whole = false;
+                        }
+                    }
+                }
+                '$' => {
+                    let (name, len) = match rest.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
+                        Some((name, _)) => (name, name.len() + 2),
+                        None => {
+                            let end = rest
+                                .find(|c: char| !c.is_alphanumeric() && c != '_')
+                                .unwrap_or(rest.len());
+                            (&rest[..end], end)
+                        }
+                    };
+                    if name.is_empty() {
+                        out.push('$');
+                        continue;
+                    }
+                    rest = &rest[len..];
+                    match self.variables.get(name) {
+                        Some((value, _)) => out.push_str(value),
+                        None => {
+                            let message = format!("`{name}` is not set before here");
+                            let mut found = Diagnostic::error("unknown-variable", place(1 + len), message);
+                            found.help = did_you_mean(name, self.variables.keys().map(String::as_str));
+                            self.mistake(found);
+                            whole = false;
+                        }
+                    }
+                }
+                other => out.push(other),
+            }
+        }
+        whole.then_some(out)
+    }
+
+    /// The settings in a block; a block that is none is a mistake and gives nothing.
+    fn settings(&mut self, section_name: &str, body: &Word) -> Option<Settings> {
+        let WordKind::Block(items) = &body.kind else {
+            let found = Diagnostic::error("bad-value", body.span, "expected a block in `{` and `}`");
+            self.mistake(found);
+            return None;
+        };
+        let mut settings = Settings::default();
+        for statement in statements(items) {
+            let (key_word, rest) = (&statement.words[0], &statement.words[1..]);
+            let key = bare(key_word);
+            let Some(setting) = section(section_name).find(|setting| key == Some(setting.key)) else {
+                let known: Vec<&str> = section(section_name).map(|setting| setting.key).collect();
+                let message = format!("a {section_name} has no such setting");
+                let mut found = Diagnostic::error("unknown-setting", key_word.span, message)
+                    .label(format!("expected one of `{}`", known.join("`, `")));
+                found.help = key.and_then(|word| did_you_mean(word, known));
+                self.mistake(found);
+                continue;
+            };
+            if let Some((_, before)) = settings.values.get(setting.key) {
+                let found = Diagnostic::error(
+                    "duplicate",
+                    key_word.span,
+                    format!("`{}` is set twice", setting.key),
+                )
+                .label("again here")
+                .also(*before, "first set here");
+                self.mistake(found);
+                continue;
+            }
+            if rest.is_empty() {
+                let end = Span {
+                    start: statement.span.end,
+                    ..statement.span
+                };
+                let found = Diagnostic::error("missing", end, format!("`{}` has no value", setting.key))
+                    .label(format!("expected {}", setting.kind.expected()));
+                self.mistake(found);
+                continue;
+            }
+            if let Some(value) = self.value(setting, rest) {
+                let place = Span {
+                    start: rest[0].span.start,
+                    ..statement.span
+                };
+                settings.values.insert(setting.key, (value, place));
+            }
+        }
+        Some(settings)
+    }
+
+    fn value(&mut self, setting: &Setting, words: &[Word]) -> Option<Value> {
+        match setting.kind {
+            Kind::Names => return self.names(words).map(Value::Names),
+            Kind::Block if words.len() == 1 => {
+                return self
+                    .settings(&format!("{} {}", setting.section, setting.key), &words[0])
+                    .map(Value::Block);
+            }
+            _ => {}
+        }
+        if let [_, extra, ..] = words {
+            let message = format!("`{}` takes one value", setting.key);
+            let mut found =
+                Diagnostic::error("extra-word", extra.span, message).label("this is one too many");
+            if setting.kind == Kind::Text {
+                found = found.help("put a text with blanks in quotes: \"…\"");
+            }
+            self.mistake(found);
+            return None;
+        }
+        let text = self.text(&words[0])?;
+        let value = match setting.kind {
+            Kind::Text => (!text.is_empty()).then(|| Value::Text(text.clone())),
+            Kind::Number(least, most) => text
+                .parse()
+                .ok()
+                .filter(|number| (least..=most).contains(number))
+                .map(Value::Number),
+            Kind::Boolean => match text.as_str() {
+                "true" | "yes" | "on" => Some(Value::Boolean(true)),
+                "false" | "no" | "off" => Some(Value::Boolean(false)),
+                _ => None,
+            },
+            Kind::Size => text.parse().ok().map(Value::Size),
+            Kind::Rate => text.parse().ok().map(Value::Rate),
+            Kind::Period => text.parse().ok().map(Value::Period),
+            Kind::Choice(choices) => choices
+                .contains(&text.as_str())
+                .then(|| Value::Text(text.clone())),
+            Kind::Names | Kind::Block => None,
+        };
+        if value.is_none() {
+            let mut found = Diagnostic::error(
+                "bad-value",
+                words[0].span,
+                format!("bad value for `{}`", setting.key),
+            )
+            .label(format!("expected {}", setting.kind.expected()));
+            if let Kind::Choice(choices) = setting.kind {
+                found.help = did_you_mean(&text, choices.iter().copied());
+            }
+            self.mistake(found);
+        }
+        value
+    }
+
+    /// Names one after the other, or in a block.
+    fn names(&mut self, words: &[Word]) -> Option<Vec<(String, Span)>> {
+        let mut names: Vec<(String, Span)> = Vec::new();
+        let mut whole = true;
+        let inner: Vec<&Word> = match words {
+            [
+                Word {
+                    kind: WordKind::Block(items),
+                    ..
+                },
+            ] => statements(items).flat_map(|statement| &statement.words).collect(),
+            _ => words.iter().collect(),
+        };
+        for word in inner {
+            match self.name(word, "a capability") {
+                Some(name) => match names.iter().find(|(other, _)| *other == name) {
+                    Some((_, before)) => {
+                        let found =
+                            Diagnostic::error("duplicate", word.span, format!("`{name}` is listed twice"))
+                                .also(*before, "first here");
+                        self.mistake(found);
+                    }
+                    None => names.push((name, word.span)),
+                },
+                None => whole = false,
+            }
+        }
+        whole.then_some(names)
+    }
+}
+
+fn statements(items: &[Item]) -> impl Iterator<Item = &Statement> {
+    items.iter().filter_map(|item| match item {
+        Item::Statement(statement) => Some(statement),
+        _ => None,
+    })
+}
+
+fn bare(word: &Word) -> Option<&str> {
+    match &word.kind {
+        WordKind::Bare(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// Whether a block has a statement that begins with a word.
+fn mentions(body: &Word, key: &str) -> bool {
+    match &body.kind {
+        WordKind::Block(items) => statements(items).any(|statement| bare(&statement.words[0]) == Some(key)),
+        _ => false,
+    }
+}
+
+fn only_names(names: Option<Vec<(String, Span)>>) -> Vec<String> {
+    names
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect()
+}
