@@ -12,10 +12,5 @@ export PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
 cargo build --release --locked -p torhost
 torhost=${CARGO_TARGET_DIR:-target}/release/torhost
 
-status=0
-"$torhost" up --detach "$topology" || status=$?
-echo
-echo "How it is:    $torhost ps $topology"
-echo "Its logs:     $PWD/logs/"
-echo "To stop it:   $torhost down $topology"
-exit "$status"
+# Prints the processes, their logs, how to start a client and how to stop.
+exec "$torhost" up --detach "$topology"

@@ -3,8 +3,7 @@
 # was never written, and no definite leak.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-. scripts/install-deps.sh
-install_packages valgrind tcl-thread
+scripts/install-deps.sh valgrind tcl-thread
 
 # Properties are about values, not about memory: a few cases each are enough here.
 export PROPTEST_CASES="${PROPTEST_CASES:-8}"
