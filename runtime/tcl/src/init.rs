@@ -9,7 +9,8 @@ use std::sync::{Mutex, Once, PoisonError};
 /// The package that every new interpreter loads first of all: the way to reach those that `interp create` and the Thread
 /// package make.
 const PACKAGE: &CStr = c"Torhost";
-const PRE_INIT: &CStr = c"load {} Torhost";
+// What a script finds in `info loaded` is its own.
+const PRE_INIT: &CStr = c"load {} Torhost; ::tcl::ForgetLoaded; rename ::tcl::ForgetLoaded {}";
 
 unsafe extern "C" {
     /// Sets the script that `Tcl_Init` evaluates first in every interpreter. Exported by libtcl, for programs such as this one,
@@ -148,6 +149,11 @@ unsafe extern "C" fn init_interp(interp: *mut sys::Tcl_Interp) -> c_int {
         .clone();
     interp.finish(guard(|| {
         network::install(&interp)?;
+        interp.create_command("::tcl::ForgetLoaded", |interp, _| {
+            // SAFETY: The interpreter is live; the list belongs to nobody else, and `load` makes a new one when needed.
+            unsafe { sys::Tcl_DeleteAssocData(interp.as_ptr(), c"tclLoad".as_ptr()) };
+            Ok(crate::Obj::empty())
+        })?;
         hooks.iter().try_for_each(|hook| hook(&interp))?;
         Ok(crate::Obj::empty())
     }))
