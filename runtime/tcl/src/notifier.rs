@@ -539,9 +539,7 @@ impl ThreadHandle {
     /// # Panics
     /// In a thread that runs Tcl no more, as in the destructor of a thread-local.
     pub fn current() -> ThreadHandle {
-        crate::initialize();
-        // SAFETY: Tcl is initialised. This has Tcl start the notifier in a thread that has none yet.
-        unsafe { sys::Tcl_GetServiceMode() };
+        ensure_running();
         let mailbox = with_current(|notifier| notifier.mailbox.clone());
         ThreadHandle {
             mailbox: mailbox.expect("the notifier of a thread runs while Tcl does"),
@@ -567,10 +565,19 @@ impl ThreadHandle {
 /// Serves one event of this thread: a timer, a descriptor, posted work, or all idle callbacks. Waits for one if `wait`, else
 /// returns at once. Returns whether there was one.
 pub fn do_one_event(wait: bool) -> bool {
-    crate::initialize();
+    ensure_running();
     let flags = if wait { 0 } else { sys::TCL_DONT_WAIT };
     // SAFETY: Tcl is initialised.
     unsafe { sys::Tcl_DoOneEvent(flags as c_int) != 0 }
+}
+
+/// Has Tcl start this thread's notifier, which it does when the thread makes its first interpreter.
+fn ensure_running() {
+    crate::initialize();
+    if CURRENT.get().is_null() {
+        // SAFETY: Tcl is initialised, and the interpreter is this function's alone.
+        unsafe { sys::Tcl_DeleteInterp(sys::Tcl_CreateInterp()) };
+    }
 }
 
 /// Runs code and returns the descriptors that Tcl began to watch meanwhile.

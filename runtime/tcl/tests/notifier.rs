@@ -425,6 +425,18 @@ fn work_posted_from_another_thread_wakes_the_loop() {
 }
 
 #[test]
+fn a_thread_without_an_interpreter_can_have_work_posted_to_it() {
+    let here = ThreadHandle::current();
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || here.post(move || sender.send(()).unwrap()).unwrap())
+        .join()
+        .unwrap();
+    while receiver.try_recv().is_err() {
+        assert!(do_one_event(true));
+    }
+}
+
+#[test]
 fn work_for_a_thread_that_has_ended_is_refused_and_dropped() {
     let (sender, receiver) = mpsc::channel();
     let thread = std::thread::spawn(move || {
