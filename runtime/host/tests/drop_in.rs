@@ -3,6 +3,7 @@
 //!
 //! Each case runs under the real `tclsh` first, and names a text that must appear there, so that two equal failures (a
 //! package that is not installed, a script with a mistake) do not pass for agreement.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
 use std::{
     env,
