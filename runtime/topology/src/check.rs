@@ -10,8 +10,11 @@ pub(crate) fn check(lowered: &mut Lowered) {
         topology,
         places,
         mistakes,
+        incomplete,
         ..
     } = lowered;
+    // What cannot be found may have been in a statement that could not be made out.
+    let complete = !*incomplete;
     let mut found = Vec::new();
 
     let names: HashSet<&str> = topology.nodes.iter().map(|node| node.name.as_str()).collect();
@@ -19,7 +22,7 @@ pub(crate) fn check(lowered: &mut Lowered) {
     for (connection, (ends, settings)) in topology.connections.iter().zip(&places.connections) {
         for (name, span) in [&connection.from, &connection.to].into_iter().zip(ends) {
             reached.insert(name);
-            if !names.contains(name.as_str()) {
+            if complete && !names.contains(name.as_str()) {
                 let mut unknown =
                     Diagnostic::error("unknown-node", *span, format!("there is no node `{name}`"));
                 // Comparing with every name is only worth it in files that a person wrote.
@@ -63,15 +66,7 @@ pub(crate) fn check(lowered: &mut Lowered) {
             found.push(Diagnostic::error("same-port", *span, message).also(before, "taken here"));
         }
         match node.kind {
-            NodeKind::Master if node.port.is_none() && !settings.contains_key("port") => found.push(
-                Diagnostic::error(
-                    "missing",
-                    *name,
-                    format!("the master `{}` has no port", node.name),
-                )
-                .help("add the port that it listens on: `port 9000`"),
-            ),
-            NodeKind::Worker if !has_master => found.push(
+            NodeKind::Worker if complete && !has_master => found.push(
                 Diagnostic::error(
                     "no-master",
                     *name,
@@ -79,7 +74,7 @@ pub(crate) fn check(lowered: &mut Lowered) {
                 )
                 .help("add a node of `type master`"),
             ),
-            NodeKind::Worker if !reached.contains(node.name.as_str()) => found.push(
+            NodeKind::Worker if complete && !reached.contains(node.name.as_str()) => found.push(
                 Diagnostic::warning(
                     "unreached",
                     *name,
@@ -98,7 +93,7 @@ pub(crate) fn check(lowered: &mut Lowered) {
         .collect();
     for (route, spans) in topology.routes.iter().zip(&places.routes) {
         for (capability, span) in route.requires.iter().zip(spans) {
-            if !offered.contains(capability) {
+            if complete && !offered.contains(capability) {
                 let message = format!("no worker has the capability `{capability}`");
                 let mut unknown = Diagnostic::error("unknown-capability", *span, message)
                     .label("jobs of this route would wait for ever");

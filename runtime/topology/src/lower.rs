@@ -6,7 +6,7 @@ use crate::model::{
 use crate::source::{Sources, Span};
 use crate::syntax::{self, Item, Statement, Word, WordKind};
 use crate::value::{Period, Rate, Size};
-use crate::vocabulary::{Kind, Setting, section};
+use crate::vocabulary::{Kind, Setting, one_of, section};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,10 @@ const STATEMENTS: [&str; 6] = ["set", "include", "node", "connection", "policy",
 const POLICIES: [&str; 3] = ["load_balancing", "limits", "retry"];
 /// Include files within include files, this deep at most.
 const MAX_INCLUDES: usize = 16;
+/// How many files there may be in all: a file may be included in many places.
+const MAX_FILES: usize = 1000;
+/// How many bytes a value may have once its variables are replaced: each could otherwise double the one before.
+const MAX_VALUE: usize = 64 * 1024;
 
 /// A topology, where each of its parts stands, and what was wrong.
 pub(crate) struct Lowered {
@@ -21,6 +25,8 @@ pub(crate) struct Lowered {
     pub places: Places,
     pub sources: Sources,
     pub mistakes: Vec<Diagnostic>,
+    /// Whether some statement could not be made out, so that what seems to be missing may well be there.
+    pub incomplete: bool,
 }
 
 /// Where the parts of a topology stand, for checks that concern several of them.
@@ -44,6 +50,7 @@ pub(crate) fn lower(path: &Path, text: String) -> Lowered {
             places: Places::default(),
             sources: Sources::default(),
             mistakes: Vec::new(),
+            incomplete: false,
         },
         variables: HashMap::new(),
         names: HashMap::new(),
@@ -124,8 +131,14 @@ impl Lowerer {
         let path = source.path.clone();
         self.including.push(path.canonicalize().unwrap_or(path));
         let (items, mistakes) = syntax::parse(file, &source.text);
+        self.out.incomplete |= !mistakes.is_empty();
+        // What follows a brace that is never closed is not where it was meant to be.
+        let unclosed = mistakes
+            .iter()
+            .find(|found| found.code == "unclosed-brace" || found.code == "too-deep");
+        let sure = unclosed.map_or(usize::MAX, |found| found.primary.span.start);
         self.out.mistakes.extend(mistakes);
-        for statement in statements(&items) {
+        for statement in statements(&items).filter(|statement| statement.span.end <= sure) {
             self.statement(statement);
         }
         self.including.pop();
@@ -141,9 +154,10 @@ impl Lowerer {
             Some("policy") => self.policy(statement, rest),
             Some("route") => self.route(statement, rest),
             other => {
-                let known = STATEMENTS.map(|word| format!("`{word}`")).join(", ");
-                let mut found = Diagnostic::error("unknown-statement", head.span, "expected a statement")
-                    .label(format!("expected one of {known}"));
+                self.out.incomplete = true;
+                let mut found =
+                    Diagnostic::error("unknown-statement", head.span, "there is no such statement")
+                        .label(format!("expected {}", one_of(&STATEMENTS)));
                 found.help = other.and_then(|word| did_you_mean(word, STATEMENTS));
                 self.mistake(found);
             }
@@ -151,6 +165,7 @@ impl Lowerer {
     }
 
     fn wrong_form(&mut self, statement: &Statement, form: &str) {
+        self.out.incomplete = true;
         let found = Diagnostic::error("wrong-form", statement.span, format!("expected `{form}`"));
         self.mistake(found);
     }
@@ -159,14 +174,19 @@ impl Lowerer {
         let [name, value] = rest else {
             return self.wrong_form(statement, "set NAME value");
         };
-        let (Some(key), Some(value)) = (self.name(name, "a variable"), self.text(value)) else {
+        let (Some(key), value) = (self.name(name, "a variable"), self.text(value)) else {
+            return;
+        };
+        let Some(value) = value else {
+            // Those who use it are not to blame.
+            self.variables.insert(key, (String::new(), name.span));
             return;
         };
         if key == "LOG_LEVEL" {
             let levels = ["OFF", "ERROR", "WARN", "INFO", "DEBUG", "TRACE"];
             if !levels.contains(&value.to_uppercase().as_str()) {
                 let found = Diagnostic::error("bad-value", rest[1].span, "no such level")
-                    .label(format!("expected one of {}", levels.join(", ")));
+                    .label(format!("expected {}", one_of(&levels)));
                 self.mistake(found);
             }
         }
@@ -193,8 +213,9 @@ impl Lowerer {
                 .label("it is being read already, and this would go on for ever");
             return self.mistake(found);
         }
-        if self.including.len() >= MAX_INCLUDES {
-            let message = format!("files are included more than {MAX_INCLUDES} deep");
+        let files = self.out.sources.files.len();
+        if self.including.len() >= MAX_INCLUDES || files >= MAX_FILES {
+            let message = format!("more than {MAX_INCLUDES} files within one another, or {MAX_FILES} in all");
             return self.mistake(Diagnostic::error("too-deep", word.span, message));
         }
         match std::fs::read_to_string(&path) {
@@ -218,21 +239,23 @@ impl Lowerer {
         let [name_word, body] = rest else {
             return self.wrong_form(statement, "node NAME { … }");
         };
-        let name = self
-            .name(name_word, "a node")
-            .filter(|name| self.declare("node", name, name_word.span));
-        let Some(mut settings) = self.settings("node", body) else {
+        let name = self.name(name_word, "a node");
+        let name = name.filter(|name| self.declare("node", name, name_word.span));
+        let before = self.out.mistakes.len();
+        let settings = self.settings("node", body);
+        // A setting that seems to be missing may be the one that was misspelt.
+        let sound = before == self.out.mistakes.len();
+        let (Some(name), Some(mut settings)) = (name, settings) else {
+            self.out.incomplete = true;
             return;
         };
-        let Some(name) = name else { return };
         let places = settings.places();
         let kind = match settings.text("type").as_deref() {
             Some("master") => NodeKind::Master,
             Some("worker") => NodeKind::Worker,
             Some("client") => NodeKind::Client,
             _ => {
-                // A type that was there but wrong has been told of.
-                if !mentions(body, "type") {
+                if sound {
                     let found = Diagnostic::error("missing", name_word.span, format!("`{name}` has no type"))
                         .help("add `type master`, `type worker` or `type client`");
                     self.mistake(found);
@@ -240,6 +263,16 @@ impl Lowerer {
                 NodeKind::Client
             }
         };
+        let port = settings.number("port").and_then(|port| u16::try_from(port).ok());
+        if sound && kind == NodeKind::Master && port.is_none() {
+            let found = Diagnostic::error(
+                "missing",
+                name_word.span,
+                format!("the master `{name}` has no port"),
+            )
+            .help("add the port that it listens on: `port 9000`");
+            self.mistake(found);
+        }
         let mut resources = settings.block("resources").unwrap_or_default();
         let mut services = settings.block("services").unwrap_or_default();
         let defaults = (Resources::default(), Services::default());
@@ -247,7 +280,7 @@ impl Lowerer {
             name,
             kind,
             address: settings.text("address").unwrap_or_else(|| "localhost".to_owned()),
-            port: settings.number("port").and_then(|port| u16::try_from(port).ok()),
+            port,
             script: settings.text("script").map(PathBuf::from),
             capabilities: only_names(settings.names("capabilities")),
             resources: Resources {
@@ -307,9 +340,8 @@ impl Lowerer {
             .into_iter()
             .find(|&policy| bare(name_word) == Some(policy))
         else {
-            let known = POLICIES.map(|word| format!("`{word}`")).join(", ");
             let mut found = Diagnostic::error("unknown-policy", name_word.span, "there is no such policy")
-                .label(format!("expected one of {known}"));
+                .label(format!("expected {}", one_of(&POLICIES)));
             found.help = bare(name_word).and_then(|word| did_you_mean(word, POLICIES));
             return self.mistake(found);
         };
@@ -381,7 +413,7 @@ impl Lowerer {
     /// Notes a name; false, and a mistake, if there is one like it.
     fn declare(&mut self, what: &'static str, name: &str, span: Span) -> bool {
         if let Some(before) = self.names.get(&(what, name.to_owned())).copied() {
-            let found = Diagnostic::error("duplicate", span, format!("there are two of the {what} `{name}`"))
+            let found = Diagnostic::error("duplicate", span, format!("the {what} `{name}` is there twice"))
                 .label("again here")
                 .also(before, "first here");
             self.mistake(found);
@@ -424,6 +456,12 @@ impl Lowerer {
         let mut rest = text.as_str();
         let mut whole = true;
         while let Some(c) = rest.chars().next() {
+            if out.len() > MAX_VALUE {
+                let message =
+                    format!("this is longer than {MAX_VALUE} bytes once its variables are replaced");
+                self.mistake(Diagnostic::error("too-long", word.span, message));
+                return None;
+            }
             let at = start + text.len() - rest.len();
             let place = |len: usize| Span {
                 file: word.span.file,
@@ -438,11 +476,12 @@ impl Lowerer {
                     match escaped {
                         'n' => out.push('\n'),
                         't' => out.push('\t'),
+                        'r' => out.push('\r'),
                         '"' | '\\' | '$' | '{' | '}' | ';' | '#' | ' ' => out.push(escaped),
                         other => {
                             let message = format!("`\\{other}` means nothing");
                             let found = Diagnostic::error("bad-escape", place(1 + other.len_utf8()), message)
-                                .help("the escapes are \\n \\t \\\" \\\\ \\$ \\{ \\} \\; \\# and \\ before a blank");
+                                .help("the escapes are \\n \\t \\r \\\" \\\\ \\$ \\{ \\} \\; \\# and \\ before a blank");
                             self.mistake(found);
                             whole = false;
                         }
@@ -493,9 +532,9 @@ impl Lowerer {
             let key = bare(key_word);
             let Some(setting) = section(section_name).find(|setting| key == Some(setting.key)) else {
                 let known: Vec<&str> = section(section_name).map(|setting| setting.key).collect();
-                let message = format!("a {section_name} has no such setting");
+                let message = format!("there is no such setting in `{section_name}`");
                 let mut found = Diagnostic::error("unknown-setting", key_word.span, message)
-                    .label(format!("expected one of `{}`", known.join("`, `")));
+                    .label(format!("expected {}", one_of(&known)));
                 found.help = key.and_then(|word| did_you_mean(word, known));
                 self.mistake(found);
                 continue;
@@ -546,7 +585,10 @@ impl Lowerer {
             let message = format!("`{}` takes one value", setting.key);
             let mut found =
                 Diagnostic::error("extra-word", extra.span, message).label("this is one too many");
-            if setting.kind == Kind::Text {
+            let next = bare(extra).filter(|word| section(setting.section).any(|other| other.key == *word));
+            if let Some(next) = next {
+                found.help = Some(format!("put a newline or `;` before `{next}`"));
+            } else if setting.kind == Kind::Text {
                 found = found.help("put a text with blanks in quotes: \"…\"");
             }
             self.mistake(found);
@@ -630,14 +672,6 @@ fn bare(word: &Word) -> Option<&str> {
     match &word.kind {
         WordKind::Bare(text) => Some(text),
         _ => None,
-    }
-}
-
-/// Whether a block has a statement that begins with a word.
-fn mentions(body: &Word, key: &str) -> bool {
-    match &body.kind {
-        WordKind::Block(items) => statements(items).any(|statement| bare(&statement.words[0]) == Some(key)),
-        _ => false,
     }
 }
 

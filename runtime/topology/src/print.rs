@@ -9,6 +9,7 @@ fn quoted(text: impl Display) -> String {
         match c {
             '\n' => out.push_str("\\n"),
             '\t' => out.push_str("\\t"),
+            '\r' => out.push_str("\\r"),
             '"' | '\\' | '$' => out.extend(['\\', c]),
             other => out.push(other),
         }

@@ -109,7 +109,6 @@ fn bare(input: &str) -> IResult<&str, &str> {
         escaped,
         is_not(" \t\r\n;{}\"\\$"),
         tag("$"),
-        tag("\\"),
     ))))
     .parse(input)
 }
@@ -189,8 +188,12 @@ impl<'a> Reader<'a> {
         let start = self.here();
         let mut end = start;
         let mut words = Vec::new();
+        let mut whole = true;
         loop {
-            words.extend(self.word(depth));
+            match self.word(depth) {
+                Some(word) => words.push(word),
+                None => whole = false,
+            }
             end = end.max(self.here());
             let separated = self.eat(blank).is_some();
             match self.rest.chars().next() {
@@ -203,13 +206,15 @@ impl<'a> Reader<'a> {
                         start: at,
                         end: at,
                     };
+                    whole = false;
                     let message = "expected a blank, a newline or `;` after a word in quotes or braces";
                     self.mistakes.push(Diagnostic::error("no-blank", place, message));
                 }
                 Some(_) => {}
             }
         }
-        (!words.is_empty()).then_some(Statement {
+        // What is left of a statement without one of its words would only be misunderstood.
+        whole.then_some(Statement {
             words,
             span: Span {
                 file: self.file,
@@ -242,8 +247,12 @@ impl<'a> Reader<'a> {
             _ => match self.eat(bare) {
                 Some(text) => WordKind::Bare(text.to_owned()),
                 None => {
-                    // Every character can begin some word; should one not, it must not be read for ever.
+                    // Only a backslash at the very end begins no word.
                     self.eat(recognize(one_of(self.rest)));
+                    let found =
+                        Diagnostic::error("bad-escape", self.span(start), "there is nothing behind this");
+                    self.mistakes
+                        .push(found.help("a backslash at the end of a line joins the next line to it"));
                     return None;
                 }
             },

@@ -49,13 +49,18 @@ impl Kind {
             Kind::Rate => "a rate, such as `1Gbps`".into(),
             Kind::Period => "a duration, such as `10ms` or `30s` (a bare number is seconds)".into(),
             Kind::Names => "names, such as `{ gpu realtime }`".into(),
-            Kind::Choice(words) => words
-                .iter()
-                .map(|word| format!("`{word}`"))
-                .collect::<Vec<_>>()
-                .join(" or "),
+            Kind::Choice(words) => one_of(words),
             Kind::Block => "a block in `{` and `}`".into(),
         }
+    }
+}
+
+/// "`a`, `b` or `c`".
+pub(crate) fn one_of(words: &[&str]) -> String {
+    match words {
+        [] => String::new(),
+        [only] => format!("`{only}`"),
+        [most @ .., last] => format!("`{}` or `{last}`", most.join("`, `")),
     }
 }
 

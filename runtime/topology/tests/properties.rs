@@ -1,0 +1,220 @@
+//! What holds for every text and every topology.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use proptest::prelude::*;
+use std::path::Path;
+use std::time::Duration;
+use torhost_topology::{
+    Connection, Diagnostics, Limits, LoadBalancing, Node, NodeKind, Period, Policies, Rate, Resources, Retry,
+    Route, Services, Size, Topology, format,
+};
+
+/// Texts that get further than random ones: the words of the language in any order.
+fn soup() -> impl Strategy<Value = String> {
+    let words = [
+        "set",
+        "include",
+        "node",
+        "connection",
+        "policy",
+        "route",
+        "->",
+        "{",
+        "}",
+        "\"",
+        "\"a b\"",
+        "\n",
+        ";",
+        "#",
+        "# note\n",
+        "$A",
+        "${A}",
+        "${",
+        "\\",
+        "\\\n",
+        "type",
+        "master",
+        "worker",
+        "port",
+        "9000",
+        "resources",
+        "cpu",
+        "memory",
+        "4GB",
+        "capabilities",
+        "gpu",
+        "load_balancing",
+        "health_check_interval",
+        "30s",
+        "requires",
+        "hub",
+        "w",
+        "A",
+        "\t",
+        "\r\n",
+        "é🏙",
+    ];
+    prop::collection::vec(prop::sample::select(words.to_vec()), 0..60).prop_map(|words| words.join(" "))
+}
+
+fn spans_hold(found: &Diagnostics) {
+    for mistake in &found.list {
+        for label in std::iter::once(&mistake.primary).chain(&mistake.others) {
+            let text = &found.sources.files[label.span.file].text;
+            assert!(
+                text.get(label.span.start..label.span.end).is_some(),
+                "{mistake:?} is not in {text:?}"
+            );
+        }
+    }
+    // Drawing them must not fail either.
+    assert!(!found.render(false).is_empty());
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![any::<String>(), "[a-zA-Z0-9 \"\\\\$#;{}\n\t\r]{0,20}"]
+}
+
+fn name() -> impl Strategy<Value = String> {
+    "[a-zA-Z_é][a-zA-Z0-9_.-]{0,8}"
+}
+
+/// A topology in which everything holds that is checked.
+fn topology() -> impl Strategy<Value = Topology> {
+    let workers = prop::collection::btree_map(
+        name(),
+        (
+            1_u32..=4096,
+            any::<Option<u64>>(),
+            prop::collection::btree_set(name(), 0..4),
+        ),
+        0..5,
+    );
+    let settings = prop::collection::btree_map("[A-KM-Z][A-Z_0-9]{0,8}", text(), 0..4);
+    let links = (any::<Option<u64>>(), any::<Option<u64>>());
+    let policies = (1_u64..1_000_000_000, any::<bool>(), any::<u64>(), 1_u32..=1000);
+    let globs = prop::collection::btree_set(text(), 0..4);
+    (settings, workers, text(), links, policies, globs).prop_map(
+        |(settings, workers, address, (rate, latency), (beat, failover, line, attempts), globs)| {
+            let address = if address.is_empty() {
+                "localhost".to_owned()
+            } else {
+                address
+            };
+            let node = |name: &str, kind| Node {
+                name: name.to_owned(),
+                kind,
+                address: address.clone(),
+                port: None,
+                script: None,
+                capabilities: Vec::new(),
+                resources: Resources::default(),
+                services: Services::default(),
+            };
+            let hub = Node {
+                port: Some(9000),
+                script: Some("nodes/hub $1.tor".into()),
+                services: Services {
+                    monitor: true,
+                    ..Services::default()
+                },
+                ..node("the-hub", NodeKind::Master)
+            };
+            let nodes: Vec<Node> = std::iter::once(hub)
+                .chain(workers.iter().map(|(name, (cpu, memory, capabilities))| Node {
+                    capabilities: capabilities.iter().cloned().collect(),
+                    resources: Resources {
+                        cpu: *cpu,
+                        memory: memory.map(Size),
+                        storage: memory.map(Size),
+                    },
+                    ..node(name, NodeKind::Worker)
+                }))
+                .collect();
+            let connections = nodes[1..].iter().map(|worker| Connection {
+                from: "the-hub".to_owned(),
+                to: worker.name.clone(),
+                protocol: "tcp".to_owned(),
+                bandwidth: rate.map(Rate),
+                latency: latency.map(|micros| Period(Duration::from_micros(micros))),
+                encrypted: false,
+            });
+            let known: Vec<String> = nodes
+                .iter()
+                .flat_map(|node| node.capabilities.clone())
+                .take(1)
+                .collect();
+            let routes = globs.into_iter().map(|glob| Route {
+                glob,
+                requires: known.clone(),
+                priority: 7,
+            });
+            Topology {
+                settings,
+                connections: connections.collect(),
+                routes: routes.collect(),
+                nodes,
+                policies: Policies {
+                    load_balancing: LoadBalancing {
+                        health_check_interval: Period(Duration::from_micros(beat * 2)),
+                        heartbeat_interval: Period(Duration::from_micros(beat)),
+                        failover,
+                        ..LoadBalancing::default()
+                    },
+                    limits: Limits { max_line: Size(line) },
+                    retry: Retry { attempts },
+                },
+                file: "".into(),
+            }
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_read_or_refused_with_places_that_exist(text in prop_oneof![any::<String>(), soup()]) {
+        if let Err(found) = Topology::parse(&text) {
+            spans_hold(&found);
+        }
+    }
+
+    #[test]
+    fn formatting_twice_changes_nothing_and_loses_no_comment(text in prop_oneof![any::<String>(), soup()]) {
+        if let Ok(once) = format(Path::new(""), &text) {
+            let twice = format(Path::new(""), &once).unwrap();
+            prop_assert_eq!(&once, &twice);
+            prop_assert_eq!(once.matches("# note").count(), text.matches("# note").count());
+        }
+    }
+
+    #[test]
+    fn formatting_keeps_the_meaning(topology in topology()) {
+        let text = topology.to_string();
+        let formatted = format(Path::new(""), &text).unwrap();
+        prop_assert_eq!(Topology::parse(&formatted).unwrap(), topology);
+    }
+
+    #[test]
+    fn what_is_printed_is_read_back(topology in topology()) {
+        let text = topology.to_string();
+        match Topology::parse(&text) {
+            Ok(back) => prop_assert_eq!(back, topology),
+            Err(found) => prop_assert!(false, "{}\n{}", text, found),
+        }
+    }
+
+    #[test]
+    fn json_is_read_back_and_fits_its_schema(topology in topology()) {
+        let json = serde_json::to_value(&topology).unwrap();
+        prop_assert!(jsonschema::is_valid(&Topology::json_schema(), &json), "{:#}", json);
+        prop_assert_eq!(serde_json::from_value::<Topology>(json).unwrap(), topology);
+    }
+
+    #[test]
+    fn graphs_are_well_formed(topology in topology()) {
+        let svg = topology.to_svg();
+        prop_assert_eq!(svg.matches("<rect class").count(), topology.nodes.len());
+        let dot = topology.to_dot();
+        prop_assert_eq!(dot.lines().last(), Some("}"));
+    }
+}
