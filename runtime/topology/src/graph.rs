@@ -75,7 +75,7 @@ impl Topology {
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {w} {h}\" width=\"{w}\" height=\"{h}\" \
              font-family=\"sans-serif\" font-size=\"{FONT}\" text-anchor=\"middle\">\n\
              <style>rect {{ fill: #fff; stroke: #456; }} .master {{ fill: #eef4fb; }} .client {{ fill: #f6f3ea; }} \
-             line {{ stroke: #89a; }} .name {{ font-weight: bold; }} .link {{ fill: #567; font-size: 11px; }}</style>\n",
+             line {{ stroke: #89a; }} .name {{ font-weight: bold; }} .link {{ fill: #567; font-size: 11px; paint-order: stroke; stroke: #fff; stroke-width: 5px; }}</style>\n",
             w = drawing.width,
             h = drawing.height
         );

@@ -105,5 +105,6 @@ impl Package for Tor {
 /// from the environment or from where the script is.
 pub(crate) fn start(topology: Option<PathBuf>, script: Option<impl AsRef<OsStr>>) {
     topology::set_origin(topology, script.map(|script| PathBuf::from(script.as_ref())));
+    topology::limit_memory();
     torhost_tcl::provide::<Tor>();
 }

@@ -1,11 +1,12 @@
 //! `tor::topology`.
 use super::{Command, stats};
 use log::LevelFilter;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::env;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use torhost_tcl::{Error, Obj, Result};
-use torhost_topology::{Connection, Node, NodeKind, Period, Policies, Route, Topology};
+use torhost_topology::{Connection, Node, NodeKind, Period, Policies, Route, Size, Topology};
 
 pub(super) const COMMANDS: &[Command] = &[
     Command {
@@ -188,6 +189,23 @@ fn load() -> Result<Topology> {
 /// The topology's `LOG_LEVEL`; none where there is no topology.
 pub(super) fn log_level() -> Option<LevelFilter> {
     topology().ok()?.settings.get("LOG_LEVEL")?.parse().ok()
+}
+
+/// Holds a node that `torhost up` started to the memory that the topology gives it.
+pub(super) fn limit_memory() {
+    let own = env::var("TOR_NODE")
+        .ok()
+        .filter(|_| env::var_os("TOR_SUPERVISOR").is_some());
+    let memory = own.and_then(|name| topology().ok()?.node(&name)?.resources.memory);
+    if let Some(Size(bytes)) = memory {
+        let limit = Rlimit {
+            current: Some(bytes),
+            maximum: getrlimit(Resource::Data).maximum,
+        };
+        if let Err(error) = setrlimit(Resource::Data, limit) {
+            log::warn!("cannot limit the memory of this node to {bytes} bytes: {error}");
+        }
+    }
 }
 
 fn nodes(args: &[Obj]) -> Result<Obj> {
