@@ -4,13 +4,14 @@
 #
 # Usage: scripts/deploy.sh [TOPOLOGY]
 set -euo pipefail
-topology=$(realpath -- "${1:-$(dirname -- "${BASH_SOURCE[0]}")/../config/system.top}")
-cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+topology=${1:-$root/config/system.top}
 
-scripts/install-deps.sh
+"$root/scripts/install-deps.sh"
 export PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
-cargo build --release --locked -p torhost
-torhost=${CARGO_TARGET_DIR:-target}/release/torhost
+# In the project's folder, where rust-toolchain.toml names the compiler.
+(cd -- "$root" && cargo build --release --locked -p torhost)
 
-# Prints the processes, their logs, how to start a client and how to stop.
-exec "$torhost" up --detach "$topology"
+# From where the user is, so that the commands it prints can be copied: the processes, their logs, how to start a client and how to
+# stop.
+exec "${CARGO_TARGET_DIR:-$root/target}/release/torhost" up --detach "$topology"
