@@ -1,20 +1,29 @@
 //! The interactive shell: a `tclsh` prompt with line editing, history and completion.
 //!
 //! The line editor has a thread of its own, so that timers and sockets go on while one types, as they do in `wish`.
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use rustyline::completion::{Completer, FilenameCompleter, Pair};
 use rustyline::error::ReadlineError;
 use rustyline::{Config, Context, Editor, Helper, Highlighter, Hinter, Validator, history::FileHistory};
 use std::env;
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
-use torhost_tcl::{Interp, Obj, StdChannel, ThreadHandle, do_one_event, shell};
+use std::time::Duration;
+use torhost_tcl::{Interp, Obj, Result, StdChannel, ThreadHandle, do_one_event, shell};
+
+/// How long the editor waits for completions while the shell is busy with an event; it does nothing else meanwhile.
+const COMPLETION_WAIT: Duration = Duration::from_millis(500);
+/// Tells a terminal to send pasted text as if it were typed, as it does unless an editor asked otherwise.
+const BRACKETED_PASTE_OFF: &[u8] = b"\x1b[?2004l";
 
 /// What the shell's thread hears from the editor's.
 enum Heard {
-    Line(String),
+    /// What was typed up to Enter: several lines if they were pasted, or recalled from the history.
+    Typed(String),
     /// Ctrl-C: what was typed so far is dropped.
     Interrupted,
     /// Ctrl-D, or the terminal is gone.
@@ -25,8 +34,11 @@ enum Heard {
 
 /// What the editor's thread is told.
 enum Tell {
-    Read { prompt: String },
-    Remember(String),
+    Read {
+        prompt: String,
+    },
+    /// A command for the history, and whom to tell that it is written: the command may end the process.
+    Remember(String, Sender<()>),
 }
 
 /// Reads and evaluates commands until end of file or `exit`; `args` are the process's own.
@@ -38,13 +50,17 @@ pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let Err(error) = restore_terminal_on_exit(&interp) {
+        log::warn!("`exit` may leave the terminal as the editor has set it: {error}");
+    }
     shell::source_rc_file(&interp);
     let (tell, told) = mpsc::channel();
     let (hear, heard) = mpsc::channel();
     let here = ThreadHandle::current();
     thread::spawn(move || edit(&told, &hear, &here));
     converse(&interp, &tell, &heard);
-    println!();
+    // The terminal may be gone.
+    let _ = writeln!(io::stdout());
     shell::exit(&interp, 0)
 }
 
@@ -52,33 +68,81 @@ fn converse(interp: &Interp, tell: &Sender<Tell>, heard: &Receiver<Heard>) {
     let mut command = String::new();
     while !interp.is_deleted() {
         let prompt = prompt(interp, command.is_empty());
+        begin_line(interp);
         if tell.send(Tell::Read { prompt }).is_err() {
             return;
         }
-        match next(interp, heard) {
-            Heard::Line(line) => {
-                command.push_str(&line);
-                command.push('\n');
-            }
+        let typed = match next(interp, heard) {
+            Heard::Typed(typed) => typed,
             Heard::Interrupted => {
                 command.clear();
                 continue;
             }
             Heard::Ended | Heard::Complete(..) => return,
+        };
+        // Line by line, as tclsh reads: each command of a pasted text shows its result.
+        for line in typed.lines().chain(typed.is_empty().then_some("")) {
+            command.push_str(line);
+            command.push('\n');
+            if shell::is_complete(&command) && !interp.is_deleted() {
+                evaluate(interp, std::mem::take(&mut command).trim_end_matches('\n'), tell);
+            }
         }
-        if !shell::is_complete(&command) {
-            continue;
-        }
-        let script = std::mem::take(&mut command);
-        let script = script.trim_end_matches('\n');
-        if !script.trim().is_empty() && tell.send(Tell::Remember(script.to_owned())).is_err() {
-            return;
-        }
-        match interp.record_and_eval(script) {
-            Ok(result) if result.to_text_lossy().is_empty() => {}
-            Ok(result) => interp.print(StdChannel::Stdout, &result),
-            Err(error) => interp.print(StdChannel::Stderr, &Obj::from(error.message())),
-        }
+    }
+}
+
+fn evaluate(interp: &Interp, script: &str, tell: &Sender<Tell>) {
+    if !script.trim().is_empty() {
+        let (written, is_written) = mpsc::channel();
+        // An editor that is gone is noticed at the next prompt.
+        let _ = tell.send(Tell::Remember(script.to_owned(), written));
+        let _ = is_written.recv();
+    }
+    match interp.record_and_eval(script) {
+        Ok(result) if result.to_text_lossy().is_empty() => {}
+        Ok(result) => interp.print(StdChannel::Stdout, &result),
+        Err(error) => interp.print(StdChannel::Stderr, &Obj::from(error.message())),
+    }
+}
+
+/// Writes what waits in standard output, and goes to the beginning of a line: the editor clears the one that it begins on.
+///
+/// Where the cursor is only the terminal knows. A line's width of spaces, less one, brings it to the next line unless it was at
+/// the beginning of this one.
+fn begin_line(interp: &Interp) {
+    // A script may have closed it.
+    let _ = interp.call(&["flush", "stdout"].map(Obj::from));
+    let wraps = env::var_os("TERM").is_some_and(|terminal| terminal != "dumb");
+    if let Ok(size) = tcgetwinsize(io::stdout())
+        && wraps
+        && size.ws_col > 1
+    {
+        let mut out = io::stdout();
+        let _ = write!(out, "{:1$}\r", "", usize::from(size.ws_col) - 1).and_then(|()| out.flush());
+    }
+}
+
+/// Has `exit` give the terminal back as it was, when an event calls it while the editor reads.
+fn restore_terminal_on_exit(interp: &Interp) -> Result<()> {
+    const COMMAND: &str = "::tcl::restore_terminal";
+    let Ok(before) = tcgetattr(io::stdin()) else {
+        return Ok(());
+    };
+    interp.create_command(COMMAND, move |_, _| {
+        restore_terminal(&before);
+        Ok(Obj::empty())
+    })?;
+    interp.eval_global(format!("trace add execution exit enter {COMMAND}"))?;
+    Ok(())
+}
+
+fn restore_terminal(before: &Termios) {
+    let is_edited = tcgetattr(io::stdin()).is_ok_and(|now| !now.local_modes.contains(LocalModes::ICANON));
+    if is_edited {
+        // The process ends; there is nobody to tell that the terminal went first.
+        let _ = tcsetattr(io::stdin(), OptionalActions::Drain, before);
+        let mut out = io::stdout();
+        let _ = out.write_all(BRACKETED_PASTE_OFF).and_then(|()| writeln!(out));
     }
 }
 
@@ -199,11 +263,11 @@ fn edit(told: &Receiver<Tell>, hear: &Sender<Heard>, shell: &ThreadHandle) {
     for tell in told {
         match tell {
             Tell::Read { prompt } => say(match editor.readline(&prompt) {
-                Ok(line) => Heard::Line(line),
+                Ok(typed) => Heard::Typed(typed),
                 Err(ReadlineError::Interrupted) => Heard::Interrupted,
                 Err(_) => Heard::Ended,
             }),
-            Tell::Remember(command) => {
+            Tell::Remember(command, written) => {
                 let added = editor.add_history_entry(command).and_then(|_| match &history {
                     Some(file) => editor.append_history(file),
                     None => Ok(()),
@@ -211,16 +275,19 @@ fn edit(told: &Receiver<Tell>, hear: &Sender<Heard>, shell: &ThreadHandle) {
                 if let Err(error) = added {
                     log::warn!("cannot write the history of commands: {error}");
                 }
+                // The shell waits for this.
+                let _ = written.send(());
             }
         }
     }
 }
 
-/// Where the history of commands is kept: `$TORHOST_HISTORY`, else `~/.torhost_history`.
+/// Where the history of commands is kept: `$TORHOST_HISTORY`, else `~/.torhost_history`; nowhere if the variable is empty.
 fn history_file() -> Option<PathBuf> {
     env::var_os("TORHOST_HISTORY")
         .map(PathBuf::from)
         .or_else(|| env::home_dir().map(|home| home.join(".torhost_history")))
+        .filter(|file| !file.as_os_str().is_empty())
 }
 
 /// Completes commands, variables and file names.
@@ -248,7 +315,7 @@ impl Completer for Completion {
         let asked = self.hear.send(Heard::Complete(word.to_owned(), answer)).is_ok()
             && self.shell.post(|| ()).is_ok();
         let found = if asked {
-            answered.recv().unwrap_or_default()
+            answered.recv_timeout(COMPLETION_WAIT).unwrap_or_default()
         } else {
             Vec::new()
         };
