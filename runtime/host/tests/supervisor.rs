@@ -85,7 +85,16 @@ impl System {
 
     /// `up` on a terminal's behalf: returns once it says that the system is up.
     fn up_in_foreground(&self) -> Pid {
-        let mut child = self.command(&["up"]).stdout(Stdio::piped()).spawn().unwrap();
+        self.up_in_foreground_with(&[])
+    }
+
+    fn up_in_foreground_with(&self, options: &[&str]) -> Pid {
+        let mut child = self
+            .command(&["up"])
+            .args(options)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let pid = Pid::from_child(&child);
         let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
         let seen: Vec<String> = lines
@@ -500,4 +509,199 @@ fn a_topology_that_is_not_there_is_told() {
         said.contains("there is no topology other.top: name one"),
         "{said}"
     );
+}
+
+#[test]
+fn warnings_of_the_topology_are_shown() {
+    let system = System::new(&[("worker1", "worker", WORKER)]);
+    let top = system.folder.join("config/system.top");
+    let text = fs::read_to_string(&top).unwrap();
+    fs::write(
+        &top,
+        text.replace("connection coordinator -> worker1 { protocol \"tcp\" }", ""),
+    )
+    .unwrap();
+    let said = system.up().ends(0);
+    assert!(
+        said.contains("no connection reaches the worker `worker1`"),
+        "{said}"
+    );
+    assert!(said.contains("2 of 2 nodes are ready"), "{said}");
+}
+
+#[test]
+fn interrupting_twice_kills_the_nodes_of_every_kind_at_once() {
+    let system = System::new(&[
+        ("asleep", "client", "vwait forever"),
+        ("worker1", "worker", WORKER),
+    ]);
+    let supervisor = system.up_in_foreground_with(&["--grace", "60m"]);
+    let nodes = system.pids();
+    for &node in &nodes {
+        kill_process(node, Signal::STOP).unwrap();
+        wait_for("the node is stopped", || state(node).starts_with(" T"));
+    }
+    let mut child = system.supervisors.take().remove(0);
+    let mut lines = BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    kill_process(supervisor, Signal::INT).unwrap();
+    assert!(lines.any(|line| line.contains("SIGINT received: stopping")));
+    kill_process(supervisor, Signal::INT).unwrap();
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(
+        rest.iter().filter(|line| line.contains("and is killed")).count(),
+        3,
+        "{rest:#?}"
+    );
+    assert!(child.wait().unwrap().success());
+    assert!(!nodes.iter().any(|&node| runs(node)));
+}
+
+#[test]
+fn a_second_down_may_shorten_the_grace_of_the_first() {
+    let system = System::new(&[("asleep", "client", "vwait forever")]);
+    system.up().ends(0);
+    let node = system.pid("asleep");
+    kill_process(node, Signal::STOP).unwrap();
+    wait_for("the node is stopped", || state(node).starts_with(" T"));
+    let patient = system
+        .command(&["down", "--grace", "60m"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // SIGTERM waits for the process to go on: SigPnd has the bit of signal 15.
+    wait_for("the first has asked the node to end", || {
+        let status = fs::read_to_string(format!("/proc/{}/status", node.as_raw_pid())).unwrap();
+        let pending = status
+            .lines()
+            .find_map(|line| line.strip_prefix("ShdPnd:"))
+            .unwrap();
+        u64::from_str_radix(pending.trim(), 16).unwrap() & (1 << 14) != 0
+    });
+    let said = system.torhost(&["down", "--grace", "100ms"]).ends(0);
+    assert!(
+        said.contains("asleep did not stop when asked, and is killed"),
+        "{said}"
+    );
+    assert!(
+        Run(patient.wait_with_output().unwrap())
+            .ends(0)
+            .contains("Trial is stopped.")
+    );
+}
+
+#[test]
+fn down_may_come_while_the_system_is_being_started() {
+    let system = System::new(&[("worker1", "worker", "vwait forever")]);
+    let up = system.command(&["up"]).stdout(Stdio::piped()).spawn().unwrap();
+    system.wait_for("the worker is started", |system| {
+        let run = system.torhost(&["ps", "--json"]);
+        run.out().contains("worker1") && system.node("worker1")["pid"].is_i64()
+    });
+    system.torhost(&["down"]).ends(0);
+    let said = Run(up.wait_with_output().unwrap()).ends(0);
+    assert!(
+        said.contains("worker1 is stopped") && said.contains("Trial is stopped."),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_reader_that_leaves_early_disturbs_nothing() {
+    let system = System::new(&[("worker1", "worker", WORKER)]);
+    system.up().ends(0);
+    for (args, code) in [(&["ps"][..], 0), (&["ps", "--json"], 0), (&["down"], 0)] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = system
+            .command(args)
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        assert_eq!(output.status.code(), Some(code), "{args:?}");
+    }
+    system.torhost(&["ps"]).ends(3);
+}
+
+#[test]
+fn a_stopped_supervisor_is_told() {
+    let system = System::new(&[]);
+    system.up().ends(0);
+    let supervisor = pid(&system.status()["pid"]);
+    kill_process(supervisor, Signal::STOP).unwrap();
+    wait_for("the supervisor is stopped", || {
+        state(supervisor).starts_with(" T")
+    });
+    let said = system.torhost(&["ps"]).ends(1);
+    kill_process(supervisor, Signal::CONT).unwrap();
+    assert!(
+        said.contains("it is silent") && said.contains("kill -CONT"),
+        "{said}"
+    );
+    system.torhost(&["ps"]).ends(0);
+}
+
+#[test]
+fn a_closed_terminal_stops_a_foreground_up() {
+    let system = System::new(&[("worker1", "worker", WORKER)]);
+    let supervisor = system.up_in_foreground();
+    let nodes = system.pids();
+    let mut child = system.supervisors.take().remove(0);
+    drop(child.stdout.take());
+    kill_process(supervisor, Signal::HUP).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(!nodes.iter().any(|&node| runs(node)));
+}
+
+#[test]
+fn a_topology_that_is_edited_meanwhile_is_that_of_the_next_up() {
+    let system = System::new(&[("worker1", "worker", WORKER)]);
+    system.up().ends(0);
+    fs::write(system.folder.join("config/system.top"), "node {").unwrap();
+    system.torhost(&["ps"]).ends(0);
+    assert!(system.torhost(&["up"]).ends(0).contains("is running already"));
+    system.torhost(&["down"]).ends(0);
+    assert!(system.torhost(&["up"]).ends(1).contains("system.top:1"));
+}
+
+#[test]
+fn a_log_that_cannot_be_opened_is_told_by_name() {
+    let system = System::new(&[("worker1", "worker", WORKER)]);
+    fs::create_dir_all(system.folder.join("logs/worker1.log")).unwrap();
+    let said = system.up().ends(1);
+    assert!(
+        said.contains("worker1 cannot be started: its log")
+            && said.contains("logs/worker1.log cannot be opened"),
+        "{said}"
+    );
+}
+
+#[test]
+fn two_systems_run_side_by_side() {
+    let systems = [
+        System::new(&[("worker1", "worker", WORKER)]),
+        System::new(&[("worker1", "worker", WORKER)]),
+    ];
+    for system in &systems {
+        system.up().ends(0);
+    }
+    systems[0].torhost(&["down"]).ends(0);
+    systems[1].torhost(&["ps"]).ends(0);
+}
+
+#[test]
+fn fifty_nodes_are_started_and_stopped() {
+    let names: Vec<String> = (0..50).map(|number| format!("client{number}")).collect();
+    let nodes: Vec<_> = names
+        .iter()
+        .map(|name| (name.as_str(), "client", "vwait forever"))
+        .collect();
+    let system = System::new(&nodes);
+    assert!(system.up().ends(0).contains("51 of 51 nodes are ready"));
+    let pids = system.pids();
+    system.torhost(&["down"]).ends(0);
+    assert!(!pids.iter().any(|&pid| runs(pid)));
 }

@@ -36,12 +36,23 @@ pub(crate) enum Error {
     NothingToStart(PathBuf),
     #[error("the system of {path} is not running: start it with `torhost up {path}`", path = .0.display())]
     NotRunning(PathBuf),
-    #[error("the supervisor did not answer: {0}")]
+    #[error("the supervisor did not answer: {reason}", reason = unanswered(.0))]
     NoAnswer(io::Error),
     #[error("cannot {action}: {error}")]
     System { action: &'static str, error: io::Error },
     #[error("the supervisor ended before the system was up; its log is {log}{tail}", log = log.display())]
     EndedEarly { log: PathBuf, tail: String },
+}
+
+/// What an error of the control socket means to a person.
+fn unanswered(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => {
+            "it is silent, as a process is that was stopped: `kill -CONT` lets it go on".to_owned()
+        }
+        io::ErrorKind::UnexpectedEof => "it ended meanwhile".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 impl Error {

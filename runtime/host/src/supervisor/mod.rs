@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal, setsid, test_kill_process};
 use std::env;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, ExitCode, Stdio};
 use std::time::Duration;
@@ -147,6 +147,9 @@ fn start(up: &Up) -> Result<ExitCode, Error> {
             return Ok(ExitCode::SUCCESS);
         }
     };
+    if !plan.warnings.is_empty() {
+        voice.say(&plan.warnings);
+    }
     for why in &plan.left_alone {
         voice.say(&format!("Left alone: {why}"));
     }
@@ -169,7 +172,7 @@ fn detach(up: &Up) -> Result<ExitCode, Error> {
         // The claim is given back: the process that is started makes its own.
         Ok((plan, _)) => plan,
         Err(running) => {
-            println!("{running}");
+            tell(&running);
             return Ok(ExitCode::SUCCESS);
         }
     };
@@ -194,15 +197,15 @@ fn detach(up: &Up) -> Result<ExitCode, Error> {
         .map_err(Error::system("start the supervisor"))?;
     for report in supervisor.stdout.take().into_iter().flat_map(control::reports) {
         match report.map_err(Error::NoAnswer)? {
-            Report::Say(text) => println!("{text}"),
+            Report::Say(text) => tell(&text),
             Report::Status(status) => {
-                print!(
-                    "\n{}\nSupervisor: pid {}, log {}\n",
+                tell(&format!(
+                    "\n{}\nSupervisor: pid {}, log {}\n{}",
                     shown(&status),
                     status.pid,
-                    near(&log_path)
-                );
-                println!("{}", hint(&plan));
+                    near(&log_path),
+                    hint(&plan)
+                ));
                 return Ok(code(&status));
             }
         }
@@ -224,9 +227,9 @@ fn ps(topology: Option<PathBuf>, json: bool) -> Result<ExitCode, Error> {
     let status = control::status(&Instance::of(&topology_path(topology)?)?)?;
     if json {
         let text = serde_json::to_string_pretty(&status).map_err(|error| Error::NoAnswer(error.into()))?;
-        println!("{text}");
+        tell(&text);
     } else {
-        print!("{}", shown(&status));
+        tell(shown(&status).trim_end());
     }
     Ok(code(&status))
 }
@@ -235,10 +238,15 @@ fn down(topology: Option<PathBuf>, grace: Duration) -> Result<ExitCode, Error> {
     let instance = Instance::of(&topology_path(topology)?)?;
     for report in control::reports(control::ask(&instance, Request::Down { grace })?) {
         if let Report::Say(text) = report.map_err(Error::NoAnswer)? {
-            println!("{text}");
+            tell(&text);
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes to standard output. Nobody may read it any more (`torhost down | head -1`); what is being done is done all the same.
+fn tell(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
 }
 
 /// Becomes the supervisor of a topology, when everything that can be known beforehand is well; or tells who is it already.
@@ -317,10 +325,15 @@ fn duration(text: &str) -> Result<Duration, String> {
         "m" => 60.0,
         _ => return Err("expected a time, such as 500ms, 5s or 2m".to_owned()),
     };
+    let longest = Duration::from_secs(24 * 60 * 60);
     let number: f64 = digits
         .parse()
         .map_err(|_| "expected a time, such as 500ms, 5s or 2m".to_owned())?;
-    Duration::try_from_secs_f64(number * unit).map_err(|error| error.to_string())
+    match Duration::try_from_secs_f64(number * unit) {
+        Ok(time) if time <= longest => Ok(time),
+        Ok(_) => Err("expected a time of at most a day".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 #[cfg(test)]
@@ -332,7 +345,7 @@ mod tests {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("5s"), duration("5"));
         assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
-        for wrong in ["", "s", "5 s", "-1s", "5h", "1e30s"] {
+        for wrong in ["", "s", "5 s", "-1s", "5h", "1e30s", "1e15s", "1441m"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
     }

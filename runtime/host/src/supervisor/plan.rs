@@ -19,6 +19,8 @@ pub(crate) struct Plan {
     pub(crate) nodes: Vec<NodePlan>,
     /// Why each of the other nodes is left alone.
     pub(crate) left_alone: Vec<String>,
+    /// What the topology's checks warn of, as text to show; empty if of nothing.
+    pub(crate) warnings: String,
     /// The address and port of the first master: where clients connect.
     pub(crate) entrance: Option<(String, u16)>,
 }
@@ -38,7 +40,8 @@ pub(crate) struct NodePlan {
 impl Plan {
     /// Reads a topology, given by its canonical path.
     pub(crate) fn of(path: &Path) -> Result<Self, Error> {
-        let topology = Topology::load(path).map_err(|error| Error::Topology(error.to_string()))?;
+        let (topology, warnings) =
+            Topology::load_with_warnings(path).map_err(|error| Error::Topology(error.to_string()))?;
         let root = topology.root().to_owned();
         let mut nodes = Vec::new();
         let mut left_alone = Vec::new();
@@ -78,6 +81,7 @@ impl Plan {
                 .to_owned(),
             nodes,
             left_alone,
+            warnings: warnings.to_string().trim_end().to_owned(),
             entrance,
         })
     }

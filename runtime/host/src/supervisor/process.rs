@@ -33,7 +33,10 @@ impl Process {
         node: &NodePlan,
         exited: impl FnOnce() + Send + 'static,
     ) -> io::Result<(Self, Receiver<()>)> {
-        let (log, log_from) = log_file::append(&node.log)?;
+        let (log, log_from) = log_file::append(&node.log).map_err(|error| {
+            let text = format!("its log {} cannot be opened: {error}", node.log.display());
+            io::Error::new(error.kind(), text)
+        })?;
         let mut child = Command::new(env::current_exe()?)
             .arg(&node.script)
             .current_dir(&plan.root)

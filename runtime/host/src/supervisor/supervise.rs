@@ -340,6 +340,9 @@ impl Supervisor<'_> {
     }
 
     fn found(&mut self, index: usize, finding: Finding) {
+        if let Phase::Stopping { .. } = self.phase {
+            return;
+        }
         let node = &mut self.nodes[index];
         let Some(process) = &mut node.process else {
             return;
@@ -373,7 +376,7 @@ impl Supervisor<'_> {
 
     fn signalled(&mut self, signal: i32) {
         match &mut self.phase {
-            Phase::Stopping { kill_at, .. } => *kill_at = kill_at.map(|_| Instant::now()),
+            Phase::Stopping { .. } => self.hasten(Duration::ZERO),
             _ => {
                 let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
                 self.say(&format!("{name} received: stopping (once more: at once)"));
@@ -391,8 +394,9 @@ impl Supervisor<'_> {
             }
             Request::Down { grace } => {
                 self.stoppers.push(stream);
-                if !matches!(self.phase, Phase::Stopping { .. }) {
-                    self.stop(grace);
+                match self.phase {
+                    Phase::Stopping { .. } => self.hasten(grace),
+                    _ => self.stop(grace),
                 }
             }
         }
@@ -406,6 +410,14 @@ impl Supervisor<'_> {
             }
         }
         self.terminate(ORDER.len() - 1, grace);
+    }
+
+    /// Leaves nodes that are being stopped no more than a grace, those too whose turn comes later.
+    fn hasten(&mut self, longest: Duration) {
+        if let Phase::Stopping { grace, kill_at, .. } = &mut self.phase {
+            *grace = longest.min(*grace);
+            *kill_at = kill_at.map(|at| at.min(Instant::now() + longest));
+        }
     }
 
     fn terminate(&mut self, place: usize, grace: Duration) {
