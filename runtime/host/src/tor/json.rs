@@ -3,11 +3,14 @@ use super::Command;
 use serde_json::{Map, Number, Value};
 use torhost_tcl::{Error, Interp, Obj, Result};
 
+/// How deep shapes may go, which is as deep as `serde_json` reads.
+const DEPTH: usize = 128;
+
 pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "tor::json decode",
         usage: "text",
-        help: "Returns the Tcl value of a JSON text. Objects become dicts, arrays lists; numbers stay as they are written, \
+        help: "Returns the Tcl value of a JSON text. Objects become dicts, arrays lists; numbers keep every digit, \
                whatever their size; `true`, `false` and `null` become these words.\n\n\
                A text that is no JSON is an error that names the line and column, with `-errorcode {TOR JSON SYNTAX}`.",
         example: "set worker [tor::json decode {{\"id\": \"worker1\", \"slots\": 2, \"capabilities\": [\"cpu\"]}}]\n\
@@ -27,7 +30,8 @@ pub(super) const COMMANDS: &[Command] = &[
                | `json` | the value is JSON text already, and is checked |\n\
                | `list ?shape?` | an array, of elements of that shape |\n\
                | `dict ?key shape …?` | an object; the key `*` gives the shape of all keys that are not named, else `auto` |\n\n\
-               A value that does not fit is an error with `-errorcode {TOR JSON VALUE}`.",
+               A value that does not fit is an error with `-errorcode {TOR JSON VALUE}`; a shape that is none, or is more than \
+               128 levels deep, one with `-errorcode {TOR JSON SHAPE}`.",
         example: "tor::json encode -as {dict id string slots number capabilities list} {id 7 slots 2 capabilities {gpu fast}}\n\
                   # → {\"id\":\"7\",\"slots\":2,\"capabilities\":[\"gpu\",\"fast\"]}",
         arguments: (1, Some(3)),
@@ -61,11 +65,15 @@ fn encode(_: &Interp, args: &[Obj]) -> Result<Obj> {
         [option, shape, value] if option.to_text_lossy() == "-as" => (shape.clone(), value),
         _ => return Err(Error::wrong_args("tor::json encode ?-as shape? value")),
     };
-    Ok(Obj::from(from_tcl(&shape, value)?.to_string()))
+    Ok(Obj::from(from_tcl(&shape, value, DEPTH)?.to_string()))
 }
 
-fn from_tcl(shape: &Obj, value: &Obj) -> Result<Value> {
-    let words = shape.to_list()?;
+fn from_tcl(shape: &Obj, value: &Obj, depth: usize) -> Result<Value> {
+    let Some(deeper) = depth.checked_sub(1) else {
+        let message = format!("the shape is more than {DEPTH} levels deep");
+        return Err(Error::new(message).with_code(["TOR", "JSON", "SHAPE"]));
+    };
+    let words = shape.to_list().map_err(|_| bad(shape))?;
     let kind = words.first().map(Obj::to_text_lossy).unwrap_or_default();
     match (kind.as_str(), &words[words.len().min(1)..]) {
         ("auto", []) => {
@@ -81,15 +89,19 @@ fn from_tcl(shape: &Obj, value: &Obj) -> Result<Value> {
         ("number", []) => number(&value.to_text()?)
             .map(Value::Number)
             .ok_or_else(|| not("a JSON number", value)),
-        ("boolean", []) => Ok(Value::Bool(value.to_bool()?)),
+        ("boolean", []) => value
+            .to_bool()
+            .map(Value::Bool)
+            .map_err(|_| not("a boolean", value)),
         ("json", []) => serde_json::from_str(&value.to_text()?)
             .map_err(|error| Error::new(format!("not JSON: {error}")).with_code(["TOR", "JSON", "VALUE"])),
         ("list", element) if element.len() <= 1 => {
             let element = element.first().cloned().unwrap_or_else(|| Obj::from("auto"));
             value
-                .to_list()?
+                .to_list()
+                .map_err(|_| not("a list", value))?
                 .iter()
-                .map(|value| from_tcl(&element, value))
+                .map(|value| from_tcl(&element, value, deeper))
                 .collect::<Result<_>>()
                 .map(Value::Array)
         }
@@ -101,18 +113,20 @@ fn from_tcl(shape: &Obj, value: &Obj) -> Result<Value> {
             };
             let other = shape_of(&Obj::from("*")).unwrap_or_else(|| Obj::from("auto"));
             let mut object = Map::new();
-            for (key, value) in value.to_dict()? {
+            for (key, value) in value.to_dict().map_err(|_| not("a dict", value))? {
                 let shape = shape_of(&key).unwrap_or_else(|| other.clone());
-                object.insert(key.to_text()?, from_tcl(&shape, &value)?);
+                object.insert(key.to_text()?, from_tcl(&shape, &value, deeper)?);
             }
             Ok(Value::Object(object))
         }
-        _ => {
-            let shapes = "auto, string, number, boolean, json, list ?shape?, or dict ?key shape …?";
-            let message = format!("bad shape \"{}\": must be {shapes}", shape.to_text_lossy());
-            Err(Error::new(message).with_code(["TOR", "JSON", "SHAPE"]))
-        }
+        _ => Err(bad(shape)),
     }
+}
+
+fn bad(shape: &Obj) -> Error {
+    let shapes = "auto, string, number, boolean, json, list ?shape?, or dict ?key shape …?";
+    let message = format!("bad shape \"{}\": must be {shapes}", shape.to_text_lossy());
+    Error::new(message).with_code(["TOR", "JSON", "SHAPE"])
 }
 
 /// A text that is a number in JSON's notation, which is narrower than Tcl's: no `0x10`, `1_000`, `.5` or `Inf`.

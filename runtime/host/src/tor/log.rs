@@ -74,7 +74,12 @@ fn write(level: Level, args: &[Obj]) -> Result<Obj> {
         for pair in fields.chunks_exact(2) {
             // As Tcl would list them, so that a script can read its log back.
             let value = Obj::list([&pair[1]]).to_text_lossy();
-            let _ = write!(line, " {}={}", pair[0].to_text_lossy(), one_line(&value));
+            let _ = write!(
+                line,
+                " {}={}",
+                one_line(&pair[0].to_text_lossy()),
+                one_line(&value)
+            );
         }
         log::log!(target: TARGET, level, "{line}");
     }

@@ -68,7 +68,8 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "tor::topology policy",
         usage: "name ?key? ?default?",
         help: "Returns a policy's settings as a dict, or one of them. All have a value, set or default; `default` is for a key that \
-               this version of torhost does not know.",
+               this version of torhost does not know.\n\n\
+               An unknown policy or key is an error with `-errorcode {TOR TOPOLOGY UNKNOWN}`.",
         example: "tor::topology policy load_balancing health_check_interval   ;# → 30000",
         arguments: (1, Some(3)),
         run: |_, args| policy(args),
