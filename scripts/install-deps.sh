@@ -5,7 +5,7 @@
 set -euo pipefail
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
-# libclang reads Tcl's headers, gcc links and compiles SQLite, tclsh runs the client.
+# libclang reads Tcl's headers, gcc links, tclsh runs the client.
 needed=(build-essential ca-certificates libc6-dev libclang-dev pkg-config tcl tcl-dev "$@")
 rust=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$here/Cargo.toml")
 
