@@ -28,6 +28,32 @@ fn best(text: &str) -> Duration {
     (0..5).map(|_| run()).min().unwrap_or_default()
 }
 
+/// Files in which every line has a mistake that makes one wonder what was meant, or a list without end.
+fn hard(kind: &str, n: usize) -> String {
+    let mut out = "node hub { type master; port 9000 }\n".to_owned();
+    for n in 0..n {
+        let _ = match kind {
+            "variables" => writeln!(out, "set VAR{n} {n}\nset X{n} $VRA{n}x"),
+            "routes" => writeln!(
+                out,
+                "node w{n} {{ type worker; capabilities c{n} }}\nconnection hub -> w{n}\nroute \"*{n}*\" {{ requires xx{n} }}"
+            ),
+            "quotes" => writeln!(out, "set A{n} \"x"),
+            _ => write!(
+                out,
+                "{}",
+                if n == 0 {
+                    "node w { type worker; capabilities "
+                } else {
+                    ""
+                }
+            )
+            .and_then(|()| write!(out, "c{n} ")),
+        };
+    }
+    out
+}
+
 fn main() {
     println!(
         "{:>8}  {:>12}  {:>12}  {:>16}",
@@ -39,5 +65,10 @@ fn main() {
             "{nodes:>8}  {right:>12.1?}  {:>12.1?}  {wrong:>16.1?}",
             right / nodes as u32
         );
+    }
+    println!("\n{:>8}  variables, routes, quotes, names in one list", "of each");
+    for n in [1_000, 10_000, 20_000] {
+        let times = ["variables", "routes", "quotes", "names"].map(|kind| best(&hard(kind, n)));
+        println!("{n:>8}  {times:.1?}");
     }
 }

@@ -1,5 +1,5 @@
 //! What must hold between the parts of a topology. Linear in its size.
-use crate::diagnostic::{Diagnostic, did_you_mean};
+use crate::diagnostic::{Diagnostic, did_you_mean, enough};
 use crate::lower::Lowered;
 use crate::model::NodeKind;
 use std::collections::{HashMap, HashSet};
@@ -11,22 +11,26 @@ pub(crate) fn check(lowered: &mut Lowered) {
         places,
         mistakes,
         incomplete,
+        vague,
         ..
     } = lowered;
     // What cannot be found may have been in a statement that could not be made out.
     let complete = !*incomplete;
+    let nodes_known = complete && !*vague;
     let mut found = Vec::new();
 
     let names: HashSet<&str> = topology.nodes.iter().map(|node| node.name.as_str()).collect();
     let mut reached: HashSet<&str> = HashSet::new();
+    let mut misspelt = false;
     for (connection, (ends, settings)) in topology.connections.iter().zip(&places.connections) {
         for (name, span) in [&connection.from, &connection.to].into_iter().zip(ends) {
             reached.insert(name);
             if complete && !names.contains(name.as_str()) {
+                // It may have been meant to reach any of the workers.
+                misspelt = true;
                 let mut unknown =
                     Diagnostic::error("unknown-node", *span, format!("there is no node `{name}`"));
-                // Comparing with every name is only worth it in files that a person wrote.
-                if names.len() <= 1000 {
+                if !enough(&found) {
                     unknown.help = did_you_mean(name, topology.nodes.iter().map(|node| node.name.as_str()));
                 }
                 found.push(unknown);
@@ -66,7 +70,7 @@ pub(crate) fn check(lowered: &mut Lowered) {
             found.push(Diagnostic::error("same-port", *span, message).also(before, "taken here"));
         }
         match node.kind {
-            NodeKind::Worker if complete && !has_master => found.push(
+            NodeKind::Worker if nodes_known && !has_master => found.push(
                 Diagnostic::error(
                     "no-master",
                     *name,
@@ -74,14 +78,15 @@ pub(crate) fn check(lowered: &mut Lowered) {
                 )
                 .help("add a node of `type master`"),
             ),
-            NodeKind::Worker if complete && !reached.contains(node.name.as_str()) => found.push(
-                Diagnostic::warning(
-                    "unreached",
-                    *name,
-                    format!("no connection reaches the worker `{}`", node.name),
-                )
-                .help(format!("add `connection MASTER -> {}`", node.name)),
-            ),
+            NodeKind::Worker if nodes_known && !misspelt && !reached.contains(node.name.as_str()) => found
+                .push(
+                    Diagnostic::warning(
+                        "unreached",
+                        *name,
+                        format!("no connection reaches the worker `{}`", node.name),
+                    )
+                    .help(format!("add `connection MASTER -> {}`", node.name)),
+                ),
             _ => {}
         }
     }
@@ -93,11 +98,13 @@ pub(crate) fn check(lowered: &mut Lowered) {
         .collect();
     for (route, spans) in topology.routes.iter().zip(&places.routes) {
         for (capability, span) in route.requires.iter().zip(spans) {
-            if complete && !offered.contains(capability) {
+            if nodes_known && !offered.contains(capability) {
                 let message = format!("no worker has the capability `{capability}`");
                 let mut unknown = Diagnostic::error("unknown-capability", *span, message)
                     .label("jobs of this route would wait for ever");
-                unknown.help = did_you_mean(capability, offered.iter().map(|name| name.as_str()));
+                if !enough(&found) {
+                    unknown.help = did_you_mean(capability, offered.iter().map(|name| name.as_str()));
+                }
                 found.push(unknown);
             }
         }

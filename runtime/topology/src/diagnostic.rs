@@ -6,6 +6,11 @@ use std::fmt;
 /// How many mistakes are shown in full; a file with more has one cause for most of them.
 const SHOWN: usize = 50;
 
+/// Whether there are so many mistakes already that no search among many names is worth its time for one more.
+pub(crate) fn enough(mistakes: &[Diagnostic]) -> bool {
+    mistakes.len() >= SHOWN
+}
+
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -189,7 +194,9 @@ impl std::error::Error for Diagnostics {}
 
 /// "did you mean", for a word that is not among those that may stand there.
 pub(crate) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    let limit = (word.chars().count() / 3).max(1);
+    let length = word.chars().count();
+    // Any letter is like any other.
+    let limit = if length < 2 { 0 } else { (length / 3).max(1) };
     known
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))

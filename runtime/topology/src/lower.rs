@@ -1,5 +1,5 @@
 //! From syntax to meaning: names, kinds and values, each checked where it stands.
-use crate::diagnostic::{Diagnostic, did_you_mean};
+use crate::diagnostic::{Diagnostic, did_you_mean, enough};
 use crate::model::{
     Connection, Limits, LoadBalancing, Node, NodeKind, Policies, Resources, Retry, Route, Services, Topology,
 };
@@ -27,6 +27,8 @@ pub(crate) struct Lowered {
     pub mistakes: Vec<Diagnostic>,
     /// Whether some statement could not be made out, so that what seems to be missing may well be there.
     pub incomplete: bool,
+    /// Whether some node's settings could not be made out, so that it may be a master, or offer what seems to be missing.
+    pub vague: bool,
 }
 
 /// Where the parts of a topology stand, for checks that concern several of them.
@@ -51,6 +53,7 @@ pub(crate) fn lower(path: &Path, text: String) -> Lowered {
             sources: Sources::default(),
             mistakes: Vec::new(),
             incomplete: false,
+            vague: false,
         },
         variables: HashMap::new(),
         names: HashMap::new(),
@@ -172,7 +175,13 @@ impl Lowerer {
 
     fn set(&mut self, statement: &Statement, rest: &[Word]) {
         let [name, value] = rest else {
-            return self.wrong_form(statement, "set NAME value");
+            self.wrong_form(statement, "set NAME value");
+            if rest.len() > 2
+                && let Some(found) = self.out.mistakes.last_mut()
+            {
+                found.help = Some("put a value with blanks in quotes: \"…\"".to_owned());
+            }
+            return;
         };
         let (Some(key), value) = (self.name(name, "a variable"), self.text(value)) else {
             return;
@@ -245,6 +254,7 @@ impl Lowerer {
         let settings = self.settings("node", body);
         // A setting that seems to be missing may be the one that was misspelt.
         let sound = before == self.out.mistakes.len();
+        self.out.vague |= !sound;
         let (Some(name), Some(mut settings)) = (name, settings) else {
             self.out.incomplete = true;
             return;
@@ -507,7 +517,9 @@ impl Lowerer {
                         None => {
                             let message = format!("`{name}` is not set before here");
                             let mut found = Diagnostic::error("unknown-variable", place(1 + len), message);
-                            found.help = did_you_mean(name, self.variables.keys().map(String::as_str));
+                            if !enough(&self.out.mistakes) {
+                                found.help = did_you_mean(name, self.variables.keys().map(String::as_str));
+                            }
                             self.mistake(found);
                             whole = false;
                         }
@@ -633,6 +645,7 @@ impl Lowerer {
     /// Names one after the other, or in a block.
     fn names(&mut self, words: &[Word]) -> Option<Vec<(String, Span)>> {
         let mut names: Vec<(String, Span)> = Vec::new();
+        let mut seen: HashMap<String, Span> = HashMap::new();
         let mut whole = true;
         let inner: Vec<&Word> = match words {
             [
@@ -645,11 +658,11 @@ impl Lowerer {
         };
         for word in inner {
             match self.name(word, "a capability") {
-                Some(name) => match names.iter().find(|(other, _)| *other == name) {
-                    Some((_, before)) => {
+                Some(name) => match seen.insert(name.clone(), word.span) {
+                    Some(before) => {
                         let found =
                             Diagnostic::error("duplicate", word.span, format!("`{name}` is listed twice"))
-                                .also(*before, "first here");
+                                .also(before, "first here");
                         self.mistake(found);
                     }
                     None => names.push((name, word.span)),

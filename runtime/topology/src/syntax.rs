@@ -14,8 +14,8 @@ use crate::diagnostic::Diagnostic;
 use crate::source::Span;
 use nom::branch::alt;
 use nom::bytes::complete::{is_not, tag, take_while1};
-use nom::character::complete::{char, none_of, not_line_ending, one_of};
-use nom::combinator::recognize;
+use nom::character::complete::{char, none_of, one_of};
+use nom::combinator::{opt, recognize};
 use nom::multi::{many0_count, many1_count};
 use nom::sequence::{delimited, preceded};
 use nom::{IResult, Parser};
@@ -69,6 +69,8 @@ pub(crate) fn parse(file: usize, text: &str) -> (Vec<Item>, Vec<Diagnostic>) {
         file,
         text,
         rest: text,
+        open: Vec::new(),
+        misplaced: None,
         mistakes: Vec::new(),
     };
     // A byte order mark, as some editors leave it.
@@ -97,8 +99,13 @@ fn blank(input: &str) -> IResult<&str, &str> {
     .parse(input)
 }
 
+/// What is left of a line. nom's `not_line_ending` fails on a carriage return that no newline follows; this never fails.
+fn line(input: &str) -> IResult<&str, &str> {
+    recognize(opt(is_not("\n"))).parse(input)
+}
+
 fn comment(input: &str) -> IResult<&str, &str> {
-    recognize((char('#'), not_line_ending)).parse(input)
+    recognize((char('#'), line)).parse(input)
 }
 
 fn bare(input: &str) -> IResult<&str, &str> {
@@ -126,6 +133,10 @@ struct Reader<'a> {
     file: usize,
     text: &'a str,
     rest: &'a str,
+    /// Where the blocks begin that are open.
+    open: Vec<usize>,
+    /// The first `{` whose `}` is indented otherwise than the line with the `{`: one of them probably belongs to another.
+    misplaced: Option<(usize, usize)>,
     mistakes: Vec<Diagnostic>,
 }
 
@@ -232,7 +243,7 @@ impl<'a> Reader<'a> {
             b'"' => match self.eat(quoted) {
                 Some(text) => WordKind::Quoted(text.to_owned()),
                 None => {
-                    self.eat(not_line_ending);
+                    self.leave_unclosed_quote();
                     self.mistakes.push(
                         Diagnostic::error(
                             "unclosed-quote",
@@ -263,6 +274,35 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// Goes to the end of a text that is not closed on its line, but leaves the braces that close what the line has opened: they
+    /// were hardly meant to be text.
+    fn leave_unclosed_quote(&mut self) {
+        let at = self.here();
+        let line_start = self.text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+        let mut closing = self
+            .open
+            .iter()
+            .rev()
+            .take_while(|&&start| start >= line_start)
+            .count();
+        let whole = self.eat(line).unwrap_or_default();
+        let mut text = whole.trim_end();
+        while closing > 0
+            && let Some(before) = text.strip_suffix('}')
+        {
+            text = before.trim_end();
+            closing -= 1;
+        }
+        self.rest = &self.text[at + text.len()..];
+    }
+
+    /// How far the line is indented on which a place is.
+    fn indent(&self, at: usize) -> &'a str {
+        let line_start = self.text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+        let line = &self.text[line_start..];
+        &line[..line.len() - line.trim_start_matches([' ', '\t']).len()]
+    }
+
     fn block(&mut self, start: usize, depth: usize) -> Vec<Item> {
         self.eat(tag("{"));
         let mut items = Vec::new();
@@ -274,27 +314,33 @@ impl<'a> Reader<'a> {
             return items;
         }
         let before = self.mistakes.len();
+        self.open.push(start);
         self.items(&mut items, depth + 1);
-        let brace = Span {
-            file: self.file,
-            start,
-            end: start + 1,
-        };
-        if self.eat(tag("}")).is_none()
-            && !self.mistakes[before..]
-                .iter()
-                .any(|found| found.code == "too-deep")
-        {
-            // Only the innermost is told of: closing it may close the others.
-            if !self.mistakes[before..]
-                .iter()
-                .any(|found| found.code == "unclosed-brace")
-            {
-                self.mistakes.push(
-                    Diagnostic::error("unclosed-brace", brace, "this `{` is never closed")
-                        .help("add the `}` that ends the block"),
-                );
+        self.open.pop();
+        let end = self.here();
+        if self.eat(tag("}")).is_some() {
+            let begins_line = self.text[..end].trim_end_matches([' ', '\t']).ends_with('\n');
+            if self.misplaced.is_none() && begins_line && self.indent(end) != self.indent(start) {
+                self.misplaced = Some((start, end));
             }
+        } else if !self.mistakes[before..]
+            .iter()
+            // Only the innermost is told of: closing it may close the others.
+            .any(|found| matches!(found.code, "too-deep" | "unclosed-brace"))
+        {
+            let brace = |start| Span {
+                file: self.file,
+                start,
+                end: start + 1,
+            };
+            let mut found = Diagnostic::error("unclosed-brace", brace(start), "this `{` is never closed")
+                .help("add the `}` that ends the block");
+            if let Some((inner, end)) = self.misplaced.filter(|(inner, _)| *inner > start) {
+                found = found
+                    .also(brace(inner), "perhaps it is this one that lacks its `}`")
+                    .also(brace(end), "the indentation of this `}` fits another");
+            }
+            self.mistakes.push(found);
         }
         items
     }

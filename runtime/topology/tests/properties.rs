@@ -52,6 +52,8 @@ fn soup() -> impl Strategy<Value = String> {
         "A",
         "\t",
         "\r\n",
+        "\r",
+        "\"x\ry",
         "é🏙",
     ];
     prop::collection::vec(prop::sample::select(words.to_vec()), 0..60).prop_map(|words| words.join(" "))
@@ -170,7 +172,78 @@ fn topology() -> impl Strategy<Value = Topology> {
     )
 }
 
+/// A text rewritten as people write: blanks, empty lines, continuations, semicolons and comments where they may be. The choices
+/// are taken in turn. Gives the comments, too, in their order.
+fn scribbled(text: &str, choices: &[usize], carriage: bool) -> (String, Vec<String>) {
+    let mut comments = Vec::new();
+    let mut out = String::new();
+    let mut quoted = false;
+    let mut escaped = false;
+    let mut turn = 0;
+    for c in text.chars() {
+        let choice = choices[turn % choices.len()];
+        let mut comment = |lead: &str| {
+            let text = format!("# {{note \"{} ;é\\", comments.len());
+            comments.push(text.clone());
+            format!("{lead}{text}\n")
+        };
+        if quoted || !" \n;{}".contains(c) {
+            if c == '"' && !escaped {
+                quoted = !quoted;
+            }
+            escaped = c == '\\' && !escaped;
+            out.push(c);
+            continue;
+        }
+        turn += 1;
+        let piece = match (c, choice % 6) {
+            (' ', 0) => " \\\n  ".to_owned(),
+            (' ', 1) => "\t ".to_owned(),
+            ('{', 0) => comment("{ "),
+            ('{', 1) => "{\n\n".to_owned(),
+            ('{', 2) => comment("{\n\n") + "\n",
+            ('}', 0) => comment(" ") + "}",
+            ('}', 1) => "\n\n\t}".to_owned(),
+            ('}', 2) => ";;}".to_owned(),
+            (';', 0) => comment(" "),
+            (';', 1) => comment(" ; "),
+            (';', 2) => "\n\n\n".to_owned(),
+            ('\n', 0) => comment("\t"),
+            ('\n', 1) => comment("\n\n") + "\n",
+            ('\n', 2) => " ; ;\n".to_owned(),
+            _ => c.to_string(),
+        };
+        out.push_str(&piece);
+    }
+    (if carriage { out.replace('\n', "\r\n") } else { out }, comments)
+}
+
+/// The comments of a text that has none in quotes.
+fn comments(text: &str) -> Vec<String> {
+    let found = text
+        .lines()
+        .filter_map(|line| line.find("# {note ").map(|at| line[at..].to_owned()));
+    found.collect()
+}
+
 proptest! {
+    #[test]
+    fn formatting_keeps_meaning_and_comments_however_it_was_written(
+        topology in topology(),
+        choices in prop::collection::vec(any::<usize>(), 1..40),
+        carriage in any::<bool>(),
+    ) {
+        let (text, written) = scribbled(&topology.to_string(), &choices, carriage);
+        match Topology::parse(&text) {
+            Ok(read) => prop_assert_eq!(read, topology.clone()),
+            Err(found) => prop_assert!(false, "{}\n{}", text, found),
+        }
+        let formatted = format(Path::new(""), &text).unwrap();
+        prop_assert_eq!(comments(&formatted), written);
+        prop_assert_eq!(&format(Path::new(""), &formatted).unwrap(), &formatted);
+        prop_assert_eq!(Topology::parse(&formatted).unwrap(), topology);
+    }
+
     #[test]
     fn any_text_is_read_or_refused_with_places_that_exist(text in prop_oneof![any::<String>(), soup()]) {
         if let Err(found) = Topology::parse(&text) {
