@@ -68,65 +68,38 @@ impl Topology {
         self.nodes.iter().filter(move |node| node.kind == kind)
     }
 
-    /// The topology as an SVG: masters above, workers below, clients at the bottom; rows that get too long go on below.
+    /// The topology as an SVG: masters above, workers below, clients at the bottom; rows that get too long go on below. The ends
+    /// of a connection are joined by a line, and the lower one says what is known of it, so that no two texts can meet.
     pub fn to_svg(&self) -> String {
         let drawing = Drawing::lay_out(self);
+        // The page has no colour of its own: boxes bring theirs, and lines can be seen on light and on dark.
         let mut out = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {w} {h}\" width=\"{w}\" height=\"{h}\" \
              font-family=\"sans-serif\" font-size=\"{FONT}\" text-anchor=\"middle\">\n\
-             <style>rect {{ fill: #fff; stroke: #456; }} .master {{ fill: #eef4fb; }} .client {{ fill: #f6f3ea; }} \
-             line {{ stroke: #89a; }} .name {{ font-weight: bold; }} .link {{ fill: #567; font-size: 11px; paint-order: stroke; stroke: #fff; stroke-width: 5px; }}</style>\n",
+             <style>rect {{ fill: #fff; stroke: #456; }} .master {{ fill: #e6f0fb; }} .client {{ fill: #f6f3ea; }} \
+             polyline {{ fill: none; stroke: #789; }} text {{ fill: #123; }} .name {{ font-weight: bold; }} \
+             .link {{ fill: #567; font-size: 12px; }}</style>\n",
             w = drawing.width,
             h = drawing.height
         );
-        let by_name: HashMap<&str, &Placed> = drawing
-            .boxes
-            .iter()
-            .map(|placed| (placed.node.name.as_str(), placed))
-            .collect();
-        for connection in &self.connections {
-            let ends = (
-                by_name.get(connection.from.as_str()),
-                by_name.get(connection.to.as_str()),
-            );
-            let (Some(from), Some(to)) = ends else { continue };
-            let (upper, lower) = if from.y <= to.y { (from, to) } else { (to, from) };
-            let (x1, y1, x2, y2) = if upper.y == lower.y {
-                let (left, right) = if from.x <= to.x { (from, to) } else { (to, from) };
-                (
-                    left.x + left.width,
-                    left.y + left.height / 2,
-                    right.x,
-                    right.y + right.height / 2,
-                )
-            } else {
-                (
-                    upper.x + upper.width / 2,
-                    upper.y + upper.height,
-                    lower.x + lower.width / 2,
-                    lower.y,
-                )
-            };
-            let _ = writeln!(out, "<line x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\"/>");
-            // Just above the lower box, where lines from one master have spread out.
-            let _ = writeln!(
-                out,
-                "<text class=\"link\" x=\"{}\" y=\"{}\">{}</text>",
-                x2,
-                y2 - 6,
-                escaped(&label(connection))
-            );
+        for line in &drawing.lines {
+            let points: Vec<String> = line.points.iter().map(|(x, y)| format!("{x},{y}")).collect();
+            let _ = writeln!(out, "<polyline points=\"{}\"/>", points.join(" "));
         }
         for placed in &drawing.boxes {
-            let (x, y, kind) = (placed.x, placed.y, placed.node.kind.as_str());
+            let (x, y, width, height) = (placed.x, placed.y, drawing.box_width, placed.height);
+            let kind = placed.node.kind.as_str();
             let _ = writeln!(
                 out,
-                "<rect class=\"{kind}\" x=\"{x}\" y=\"{y}\" width=\"{}\" height=\"{}\" rx=\"6\"/>",
-                placed.width, placed.height
+                "<rect class=\"{kind}\" x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" rx=\"6\"/>"
             );
             for (at, line) in placed.lines.iter().enumerate() {
-                let class = if at == 0 { " class=\"name\"" } else { "" };
-                let (middle, base) = (x + placed.width / 2, y + PAD + at as u32 * LINE + FONT - 3);
+                let class = match at {
+                    0 => " class=\"name\"",
+                    _ if at >= placed.links_from => " class=\"link\"",
+                    _ => "",
+                };
+                let (middle, base) = (x + width / 2, y + PAD + at as u32 * LINE + FONT - 3);
                 let _ = writeln!(
                     out,
                     "<text{class} x=\"{middle}\" y=\"{base}\">{}</text>",
@@ -149,69 +122,153 @@ const MARGIN: u32 = 24;
 /// Where a row of boxes goes on below.
 const MAX_WIDTH: u32 = 1600;
 
+/// A node's box.
 struct Placed<'a> {
     node: &'a Node,
     lines: Vec<String>,
+    /// Which of the lines is the first that tells of a connection.
+    links_from: usize,
+    row: usize,
     x: u32,
     y: u32,
-    width: u32,
     height: u32,
 }
 
+/// A connection's line, from one box to another.
+struct Line {
+    points: Vec<(u32, u32)>,
+}
+
+/// Boxes on a grid. Lines pass rows between its columns, where there are no boxes.
 struct Drawing<'a> {
     boxes: Vec<Placed<'a>>,
+    lines: Vec<Line>,
+    box_width: u32,
     width: u32,
     height: u32,
 }
 
 impl<'a> Drawing<'a> {
     fn lay_out(topology: &'a Topology) -> Drawing<'a> {
-        let mut rows: Vec<Vec<Placed<'a>>> = Vec::new();
-        for kind in [NodeKind::Master, NodeKind::Worker, NodeKind::Client] {
-            let mut row: Vec<Placed<'a>> = Vec::new();
-            let mut x = MARGIN;
-            for node in topology.of_kind(kind) {
+        // Rows depend on how wide boxes are, and what a box says of its connections on which of two is the lower one: the kind and
+        // then the order of the nodes tell.
+        let kinds = [NodeKind::Master, NodeKind::Worker, NodeKind::Client];
+        let mut boxes: Vec<Placed<'a>> = kinds
+            .into_iter()
+            .flat_map(|kind| topology.of_kind(kind))
+            .map(|node| {
                 let lines = lines(node);
-                let longest = lines.iter().map(|line| line.chars().count()).max().unwrap_or(0) as u32;
-                // Eight pixels a character is wide enough for the widest common fonts of this size.
-                let (width, height) = (longest * 8 + 2 * PAD, lines.len() as u32 * LINE + 2 * PAD - 6);
-                if !row.is_empty() && x + width > MAX_WIDTH {
-                    rows.push(std::mem::take(&mut row));
-                    x = MARGIN;
-                }
-                row.push(Placed {
+                Placed {
                     node,
+                    links_from: lines.len(),
                     lines,
-                    x,
+                    row: 0,
+                    x: 0,
                     y: 0,
-                    width,
-                    height,
-                });
-                x += width + GAP_X;
-            }
-            if !row.is_empty() {
+                    height: 0,
+                }
+            })
+            .collect();
+        let by_name: HashMap<&str, usize> = boxes
+            .iter()
+            .enumerate()
+            .map(|(at, placed)| (placed.node.name.as_str(), at))
+            .collect();
+        let mut pairs = Vec::new();
+        for connection in &topology.connections {
+            let ends = (
+                by_name.get(connection.from.as_str()),
+                by_name.get(connection.to.as_str()),
+            );
+            let (Some(&from), Some(&to)) = ends else { continue };
+            let (upper, lower) = (from.min(to), from.max(to));
+            let text = format!("{}: {}", boxes[upper].node.name, label(connection));
+            boxes[lower].lines.push(text);
+            pairs.push((upper, lower));
+        }
+
+        let longest = boxes.iter().flat_map(|placed| &placed.lines);
+        let longest = longest.map(|line| line.chars().count()).max().unwrap_or(0) as u32;
+        // Eight pixels a character is wide enough for the widest common fonts of this size.
+        let box_width = longest * 8 + 2 * PAD;
+        let pitch = box_width + GAP_X;
+        let most = ((MAX_WIDTH - 2 * MARGIN + GAP_X) / pitch).max(1) as usize;
+
+        let mut rows: Vec<std::ops::Range<usize>> = Vec::new();
+        let mut start = 0;
+        for kind in kinds {
+            let end = start + topology.of_kind(kind).count();
+            while start < end {
+                let row = start..end.min(start + most);
+                start = row.end;
                 rows.push(row);
             }
         }
-        let row_width = |row: &Vec<Placed<'_>>| row.last().map_or(0, |last| last.x + last.width + MARGIN);
-        let width = rows.iter().map(row_width).max().unwrap_or(2 * MARGIN);
+        let columns = rows.iter().map(|row| row.len()).max().unwrap_or(0) as u32;
+        let width = (2 * MARGIN + columns * pitch)
+            .saturating_sub(GAP_X)
+            .max(2 * MARGIN);
         let mut y = MARGIN;
-        for row in &mut rows {
-            let shift = (width - row_width(row)) / 2;
-            let height = row.iter().map(|placed| placed.height).max().unwrap_or(0);
-            for placed in row.iter_mut() {
-                placed.x += shift;
-                placed.y = y;
+        let mut tops = Vec::new();
+        for (at, row) in rows.iter().enumerate() {
+            let free = (columns - row.len() as u32) * pitch;
+            // Lines pass between the columns of the rows in the middle; the outer rows may stand anywhere.
+            let outer = at == 0 || at + 1 == rows.len();
+            let left = MARGIN + if outer { free / 2 } else { free / 2 / pitch * pitch };
+            tops.push(y);
+            let mut tallest = 0;
+            for (column, placed) in boxes[row.clone()].iter_mut().enumerate() {
+                placed.height = placed.lines.len() as u32 * LINE + 2 * PAD - 6;
+                tallest = tallest.max(placed.height);
+                (placed.row, placed.x, placed.y) = (at, left + column as u32 * pitch, y);
             }
-            y += height + GAP_Y;
+            y += tallest + GAP_Y;
         }
         let height = if rows.is_empty() {
             2 * MARGIN
         } else {
             y - GAP_Y + MARGIN
         };
+
+        let middle = |placed: &Placed<'_>| placed.x + box_width / 2;
+        let lines = pairs.into_iter().map(|(upper, lower)| {
+            let (from, to) = (&boxes[upper], &boxes[lower]);
+            let (begin, end) = (middle(from), middle(to));
+            let bottom = from.y + from.height;
+            if from.row == to.row {
+                let points = if lower == upper + 1 {
+                    let half = from.height.min(to.height) / 2;
+                    vec![(from.x + box_width, from.y + half), (to.x, to.y + half)]
+                } else {
+                    // Below the boxes between.
+                    let below = tops
+                        .get(from.row + 1)
+                        .map_or(height - MARGIN, |next| next - GAP_Y)
+                        + MARGIN / 2;
+                    vec![
+                        (begin, bottom),
+                        (begin, below),
+                        (end, below),
+                        (end, to.y + to.height),
+                    ]
+                };
+                return Line { points };
+            }
+            let mut points = vec![(begin, bottom), (begin, tops[from.row + 1] - GAP_Y)];
+            if to.row > from.row + 1 {
+                // Beside the column above the lower box, on the side of the upper one.
+                let column = (end - MARGIN) / pitch + u32::from(begin > end);
+                let between = (MARGIN + column * pitch).saturating_sub(GAP_X / 2);
+                points.extend([(between, tops[from.row + 1]), (between, tops[to.row] - GAP_Y)]);
+            }
+            points.push((end, to.y));
+            points.dedup();
+            Line { points }
+        });
         Drawing {
-            boxes: rows.into_iter().flatten().collect(),
+            lines: lines.collect(),
+            boxes,
+            box_width,
             width,
             height,
         }
@@ -223,4 +280,70 @@ fn escaped(text: &str) -> String {
         .replace('<', "&lt;")
         .replace('>', "&gt;")
         .replace('"', "&quot;")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    /// Whether a line goes through a box, looked at in small steps.
+    fn meets(line: &Line, x: u32, y: u32, width: u32, height: u32) -> bool {
+        line.points.windows(2).any(|ends| {
+            let [(x1, y1), (x2, y2)] = [ends[0], ends[1]].map(|(x, y)| (f64::from(x), f64::from(y)));
+            (0..=1000).any(|step| {
+                let part = f64::from(step) / 1000.0;
+                let (px, py) = (x1 + (x2 - x1) * part, y1 + (y2 - y1) * part);
+                let (x, y, width, height) = (f64::from(x), f64::from(y), f64::from(width), f64::from(height));
+                px > x && px < x + width && py > y && py < y + height
+            })
+        })
+    }
+
+    #[test]
+    fn no_line_goes_through_a_box_and_all_is_on_the_page() {
+        for workers in [0, 1, 2, 3, 9, 36, 61] {
+            let mut text = "node hub { type master; port 1 }\nnode spare { type master; port 2 }\n\
+                            node third { type master; port 3 }\nconnection hub -> spare\nconnection third -> hub\n\
+                            node web { type client }\nnode console { type client; address much.longer.example }\n\
+                            connection web -> hub\nconnection spare -> console\nnode last { type client }\nconnection web -> last\n"
+                .to_owned();
+            for n in 0..workers {
+                let _ = writeln!(text, "node w{n} {{ type worker; capabilities a{n} }}");
+                let _ = writeln!(text, "connection hub -> w{n} {{ latency 1ms }}");
+                if n % 3 == 0 {
+                    let _ = writeln!(text, "connection w{n} -> third\nconnection web -> w{n}");
+                }
+                if n > 4 && n % 5 == 0 {
+                    let _ = writeln!(text, "connection w{n} -> w{}", n - 3);
+                }
+            }
+            let topology = Topology::parse(&text).unwrap();
+            let drawing = Drawing::lay_out(&topology);
+            assert_eq!(drawing.boxes.len(), workers + 6);
+            assert_eq!(drawing.lines.len(), topology.connections.len());
+            for (at, one) in drawing.boxes.iter().enumerate() {
+                let (right, bottom) = (one.x + drawing.box_width, one.y + one.height);
+                assert!(right <= drawing.width && bottom <= drawing.height);
+                for other in &drawing.boxes[at + 1..] {
+                    let apart = other.x >= right || other.x + drawing.box_width <= one.x || other.y >= bottom;
+                    assert!(apart, "{} is over {}", other.node.name, one.node.name);
+                }
+                for line in &drawing.lines {
+                    let through = meets(line, one.x, one.y, drawing.box_width, one.height);
+                    assert!(
+                        !through,
+                        "{:?} go through {} of {workers}",
+                        line.points, one.node.name
+                    );
+                }
+            }
+            for (x, y) in drawing.lines.iter().flat_map(|line| &line.points) {
+                assert!(
+                    *x <= drawing.width && *y <= drawing.height,
+                    "{x},{y} of {workers}"
+                );
+            }
+        }
+    }
 }
