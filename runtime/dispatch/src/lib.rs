@@ -1,0 +1,2 @@
+//! The dispatch engine.
+#![forbid(unsafe_code)]
