@@ -1,0 +1,1044 @@
+//! The engine: what happened in, what is to be done out.
+use crate::balance::{self, Free, Standing};
+use crate::class::{Class, ClassId};
+use crate::config::Config;
+use crate::job::{Job, Outcome, Progress, State, Submission};
+use crate::jobs::Jobs;
+use crate::output::{Client, Event, Output};
+use crate::random::Random;
+use crate::worker::{Joining, Worker, WorkerKey, WorkerState};
+use rustc_hash::FxHashMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use torhost_protocol::{Handle, JobId};
+
+/// What a worker's virtual time grows by for a job, if its weight is 1.
+const STRIDE: u64 = 1 << 20;
+/// Classes without jobs that are kept, since the next job is likely to be of one of them.
+const SPARE_CLASSES: usize = 64;
+
+/// A dispatch engine.
+pub struct Engine {
+    config: Config,
+    jobs: Jobs,
+    last_job: u64,
+    last_rank: u64,
+    /// By submission key.
+    keys: FxHashMap<Arc<str>, JobId>,
+    /// Ended jobs, in the order in which they ended.
+    ended: VecDeque<(Duration, JobId)>,
+    /// When the timer for forgetting them is set for.
+    forgets_at: Option<Duration>,
+    classes: FxHashMap<ClassId, Class>,
+    by_requirement: FxHashMap<Vec<String>, ClassId>,
+    last_class: u32,
+    workers: BTreeMap<WorkerKey, Worker>,
+    by_name: FxHashMap<Arc<str>, WorkerKey>,
+    last_worker: u64,
+    /// The worker that got the last job, and how many jobs were given out in all.
+    last_assigned: WorkerKey,
+    assignments: u64,
+    /// The virtual time of the last worker chosen by weight.
+    pass: u64,
+    timers: BTreeSet<(Duration, Timer)>,
+    counts: Counts,
+    paused: bool,
+    events: bool,
+    outputs: VecDeque<Output>,
+    random: Random,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// A delay is over.
+    Due(JobId),
+    /// An attempt may have taken too long.
+    Attempt(Handle),
+    /// A job has taken too long in all.
+    Deadline(JobId),
+    /// A worker may have been silent for too long.
+    Health(WorkerKey),
+    /// The oldest result may be forgotten.
+    Forget,
+}
+
+/// How many jobs there are: now, for those that live, and ever, for outcomes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Wait for their time.
+    pub delayed: usize,
+    /// Wait for a worker.
+    pub queued: usize,
+    /// Are with a worker.
+    pub running: usize,
+    /// Have a result.
+    pub completed: u64,
+    /// Were given up.
+    pub failed: u64,
+    /// Were cancelled.
+    pub cancelled: u64,
+    /// Took too long.
+    pub expired: u64,
+}
+
+/// A job that was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// Its id.
+    pub job: JobId,
+    /// False if it was submitted before, with the same key.
+    pub is_new: bool,
+}
+
+/// Why a job was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// [`Config::max_queued`] jobs wait.
+    #[error("{0} jobs are waiting; try again later")]
+    QueueFull(usize),
+    /// Jobs of [`Config::max_classes`] different requirements are there.
+    #[error("too many different combinations of requires")]
+    TooManyClasses,
+}
+
+/// There is no such job, or it is forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no such job")]
+pub struct UnknownJob;
+
+/// Why a worker's answer was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerError {
+    /// There is no such job, or it is forgotten.
+    #[error("no such job")]
+    UnknownJob,
+    /// The attempt does not count any more, or was never this worker's.
+    #[error("this attempt does not count")]
+    StaleAttempt,
+}
+
+impl Engine {
+    /// An engine without jobs and workers. All its random choices follow from `seed`.
+    pub fn new(config: Config, seed: u64) -> Engine {
+        Engine {
+            config,
+            jobs: Jobs::default(),
+            last_job: 0,
+            last_rank: 0,
+            keys: FxHashMap::default(),
+            ended: VecDeque::new(),
+            forgets_at: None,
+            classes: FxHashMap::default(),
+            by_requirement: FxHashMap::default(),
+            last_class: 0,
+            workers: BTreeMap::new(),
+            by_name: FxHashMap::default(),
+            last_worker: 0,
+            last_assigned: WorkerKey(0),
+            assignments: 0,
+            pass: 0,
+            timers: BTreeSet::new(),
+            counts: Counts::default(),
+            paused: false,
+            events: false,
+            outputs: VecDeque::new(),
+            random: Random(seed),
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------------- the host
+
+    /// The next thing to do, if there is one.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`Engine::handle_timeout`], unless something happens before that changes it.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        self.timers.first().map(|&(at, _)| at)
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        while let Some(&(at, timer)) = self.timers.first()
+            && at <= now
+        {
+            self.timers.pop_first();
+            match timer {
+                Timer::Due(id) => self.due(now, id),
+                Timer::Attempt(handle) => self.attempt_timer(now, handle),
+                Timer::Deadline(id) => self.deadline_timer(now, id),
+                Timer::Health(worker) => self.health_timer(now, worker),
+                Timer::Forget => {
+                    self.forgets_at = None;
+                    self.forget(now);
+                }
+            }
+        }
+    }
+
+    /// Whether [`Output::Event`] is wanted. At first it is not.
+    pub fn report_events(&mut self, wanted: bool) {
+        self.events = wanted;
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// How many jobs there are.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Whether jobs are held back.
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// A job that is known.
+    pub fn job(&self, id: JobId) -> Option<&Job> {
+        self.jobs.get(id)
+    }
+
+    /// The number of the newest job; 0 before the first.
+    pub fn last_job(&self) -> u64 {
+        self.last_job
+    }
+
+    /// How many jobs are known, ended ones with them.
+    pub fn known_jobs(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// A worker that is connected.
+    pub fn worker(&self, worker: WorkerKey) -> Option<&Worker> {
+        self.workers.get(&worker)
+    }
+
+    /// The worker of a name.
+    pub fn worker_named(&self, name: &str) -> Option<WorkerKey> {
+        self.by_name.get(name).copied()
+    }
+
+    /// All workers, in the order in which they joined.
+    pub fn workers(&self) -> impl Iterator<Item = (WorkerKey, &Worker)> {
+        self.workers.iter().map(|(&key, worker)| (key, worker))
+    }
+
+    // ----------------------------------------------------------------------------------------------------------- jobs
+
+    /// Takes a job. `client` is told how it ends; so is the one who submits a job whose key is known, of the job of that key.
+    ///
+    /// # Errors
+    /// When too much waits already.
+    pub fn submit(
+        &mut self,
+        now: Duration,
+        mut submission: Submission,
+        client: Option<Client>,
+    ) -> Result<Accepted, SubmitError> {
+        if let Some(key) = &submission.key
+            && let Some(&job) = self.keys.get(key.as_str())
+        {
+            if let Some(client) = client {
+                self.tell_at_end(job, client);
+            }
+            return Ok(Accepted { job, is_new: false });
+        }
+        if self.counts.queued + self.counts.delayed >= self.config.max_queued {
+            return Err(SubmitError::QueueFull(self.config.max_queued));
+        }
+        submission.requires.sort_unstable();
+        submission.requires.dedup();
+        let class = self.class_of(&submission.requires)?;
+        self.last_job += 1;
+        let id = JobId(self.last_job);
+        if let Some(key) = &submission.key {
+            self.keys.insert(key.as_str().into(), id);
+        }
+        let delay = submission.delay;
+        let job = Job {
+            submission,
+            state: State::Delayed { until: now },
+            attempt: 0,
+            failures: 0,
+            losses: 0,
+            worker: None,
+            progress: None,
+            submitted: now,
+            class,
+            rank: 0,
+            waiting: client.into_iter().collect(),
+        };
+        if let Some(deadline) = job.deadline() {
+            self.timers.insert((deadline, Timer::Deadline(id)));
+        }
+        self.jobs.insert(id, job);
+        if let Some(class) = self.classes.get_mut(&class) {
+            class.jobs += 1;
+        }
+        self.counts.delayed += 1;
+        self.event("submitted", |event| event.job = Some(id));
+        self.start_waiting(now, id, delay);
+        Ok(Accepted {
+            job: id,
+            is_new: true,
+        })
+    }
+
+    /// Has `client` told how a job ends, or how it has ended.
+    ///
+    /// # Errors
+    /// If the job is not known.
+    pub fn wait(&mut self, id: JobId, client: Client) -> Result<(), UnknownJob> {
+        self.jobs.get(id).ok_or(UnknownJob)?;
+        self.tell_at_end(id, client);
+        Ok(())
+    }
+
+    /// Cancels a job that has not ended; the worker of a running one is told. An ended job stays as it is.
+    ///
+    /// # Errors
+    /// If the job is not known.
+    pub fn cancel(&mut self, now: Duration, id: JobId) -> Result<(), UnknownJob> {
+        let job = self.jobs.get(id).ok_or(UnknownJob)?;
+        if !matches!(job.state, State::Ended { .. }) {
+            self.tell_worker_to_stop(id);
+            self.end(now, id, Outcome::Cancelled, (*b"cancelled by a client").into());
+        }
+        Ok(())
+    }
+
+    /// Queues a job that has failed, expired or was cancelled once more, with all its attempts before it. Any other job stays as
+    /// it is.
+    ///
+    /// # Errors
+    /// If the job is not known; if too much waits already.
+    pub fn retry(&mut self, now: Duration, id: JobId) -> Result<Result<(), SubmitError>, UnknownJob> {
+        let job = self.jobs.get(id).ok_or(UnknownJob)?;
+        let State::Ended { outcome, .. } = job.state else {
+            return Ok(Ok(()));
+        };
+        if outcome == Outcome::Completed {
+            return Ok(Ok(()));
+        }
+        if self.counts.queued + self.counts.delayed >= self.config.max_queued {
+            return Ok(Err(SubmitError::QueueFull(self.config.max_queued)));
+        }
+        let requires = job.submission.requires.clone();
+        let class = match self.class_of(&requires) {
+            Ok(class) => class,
+            Err(error) => return Ok(Err(error)),
+        };
+        *self.ended_count(outcome) -= 1;
+        self.counts.delayed += 1;
+        if let Some(class) = self.classes.get_mut(&class) {
+            class.jobs += 1;
+        }
+        if let Some(job) = self.jobs.get_mut(id) {
+            (job.failures, job.losses, job.class) = (0, 0, class);
+            // Its time in all begins anew, or it would expire at once.
+            job.submitted = now;
+            job.state = State::Delayed { until: now };
+            if let Some(deadline) = job.deadline() {
+                self.timers.insert((deadline, Timer::Deadline(id)));
+            }
+        }
+        self.start_waiting(now, id, Duration::ZERO);
+        Ok(Ok(()))
+    }
+
+    /// Hands out no more jobs, until [`Engine::resume`].
+    pub fn pause(&mut self) {
+        self.paused = true;
+    }
+
+    /// Hands out jobs again.
+    pub fn resume(&mut self, now: Duration) {
+        self.paused = false;
+        let workers: Vec<WorkerKey> = self.workers.keys().copied().collect();
+        for worker in workers {
+            self.feed(now, worker);
+        }
+    }
+
+    // -------------------------------------------------------------------------------------------------------- workers
+
+    /// A worker is there.
+    ///
+    /// # Panics
+    /// If a worker of that name is connected: it must be gone first.
+    pub fn worker_joined(&mut self, now: Duration, joining: Joining) -> WorkerKey {
+        let name: Arc<str> = joining.name.into();
+        assert!(!self.by_name.contains_key(&name), "worker {name} is connected");
+        self.last_worker += 1;
+        let key = WorkerKey(self.last_worker);
+        let mut worker = Worker {
+            name: name.clone(),
+            capabilities: joining.capabilities,
+            slots: joining.slots.max(1),
+            running: Default::default(),
+            since: now,
+            heard: now,
+            completed: 0,
+            failed: 0,
+            suspect: false,
+            draining: false,
+            detector: Default::default(),
+            stride: STRIDE / u64::from(joining.weight.max(1)),
+            standing: Standing {
+                pass: self.pass,
+                ..Standing::default()
+            },
+            listed: false,
+            classes: Vec::new(),
+        };
+        for (&id, class) in &mut self.classes {
+            if worker.offers(&class.requires) {
+                worker.classes.push(id);
+                class.workers.insert(key);
+            }
+        }
+        worker.classes.sort_unstable();
+        self.workers.insert(key, worker);
+        self.by_name.insert(name.clone(), key);
+        let check = now.saturating_add(self.config.health_check_interval);
+        self.timers.insert((check, Timer::Health(key)));
+        self.event("worker-up", |event| event.worker = Some(name));
+        self.feed(now, key);
+        key
+    }
+
+    /// A worker's connection is no more: its jobs go to others at once, at the head of their priority.
+    pub fn worker_gone(&mut self, now: Duration, key: WorkerKey, reason: &str) {
+        self.unlist(key);
+        let Some(worker) = self.workers.remove(&key) else {
+            return;
+        };
+        self.by_name.remove(&worker.name);
+        for class in &worker.classes {
+            if let Some(class) = self.classes.get_mut(class) {
+                class.workers.remove(&key);
+            }
+        }
+        self.lose(now, key, worker.running.into_iter().collect(), reason);
+        let name = worker.name;
+        self.event("worker-down", |event| {
+            (event.worker, event.reason) = (Some(name), Some(reason.to_owned()));
+        });
+    }
+
+    /// A worker has said something else than what the other methods are for. All of them count as signs of life.
+    pub fn worker_heard(&mut self, now: Duration, key: WorkerKey) {
+        if self.heard(now, key) {
+            self.feed(now, key);
+        }
+    }
+
+    /// Whether a worker was suspect until now. It gets jobs only when all that it said is taken in: a job of its own, whose
+    /// result it brings, must not be handed out again just before.
+    fn heard(&mut self, now: Duration, key: WorkerKey) -> bool {
+        let Some(worker) = self.workers.get_mut(&key) else {
+            return false;
+        };
+        worker.heard = now;
+        let was_suspect = std::mem::take(&mut worker.suspect);
+        if was_suspect {
+            let name = worker.name.clone();
+            let check = now.saturating_add(self.config.health_check_interval);
+            self.timers.insert((check, Timer::Health(key)));
+            self.event("worker-up", |event| event.worker = Some(name));
+        }
+        was_suspect
+    }
+
+    /// A worker's regular sign of life has arrived.
+    pub fn worker_beat(&mut self, now: Duration, key: WorkerKey) {
+        self.worker_heard(now, key);
+        let detection = self.config.detection;
+        if let Some(worker) = self.workers.get_mut(&key) {
+            worker.detector.beat(detection, now);
+        }
+    }
+
+    /// A worker wants no more jobs, or is to get none.
+    pub fn worker_draining(&mut self, key: WorkerKey) {
+        self.unlist(key);
+        if let Some(worker) = self.workers.get_mut(&key) {
+            worker.draining = true;
+        }
+    }
+
+    /// A worker has a result.
+    ///
+    /// # Errors
+    /// If the attempt does not count. Its slot is free again in any case.
+    pub fn completed(
+        &mut self,
+        now: Duration,
+        key: WorkerKey,
+        handle: Handle,
+        result: Arc<[u8]>,
+    ) -> Result<(), AnswerError> {
+        self.heard(now, key);
+        let counts = self.answered(key, handle);
+        if counts == Ok(true) {
+            if let Some(worker) = self.workers.get_mut(&key) {
+                worker.completed += 1;
+            }
+            self.end(now, handle.job, Outcome::Completed, result);
+        }
+        self.feed(now, key);
+        counts.map(drop)
+    }
+
+    /// A worker could not do an attempt: it is made again, behind the others and after a while, until its attempts are used up.
+    ///
+    /// # Errors
+    /// As [`Engine::completed`].
+    pub fn failed(
+        &mut self,
+        now: Duration,
+        key: WorkerKey,
+        handle: Handle,
+        message: &[u8],
+    ) -> Result<(), AnswerError> {
+        self.heard(now, key);
+        let counts = self.answered(key, handle);
+        if counts == Ok(true) {
+            self.attempt_failed(now, handle.job, message.into(), Outcome::Failed);
+        }
+        self.feed(now, key);
+        counts.map(drop)
+    }
+
+    /// A worker says how far it is; its time for the attempt begins anew.
+    ///
+    /// # Errors
+    /// If it is not the attempt that counts.
+    pub fn progress(
+        &mut self,
+        now: Duration,
+        key: WorkerKey,
+        handle: Handle,
+        progress: Progress,
+    ) -> Result<(), AnswerError> {
+        self.worker_heard(now, key);
+        let job = self.jobs.get_mut(handle.job).ok_or(AnswerError::UnknownJob)?;
+        let attempt = job.attempt;
+        match &mut job.state {
+            State::Running {
+                worker, times_out, ..
+            } if *worker == key && attempt == handle.attempt => {
+                if let Some(timeout) = job.submission.timeout {
+                    // The timer that is set finds this when it runs out.
+                    *times_out = Some(now.saturating_add(timeout));
+                }
+            }
+            _ => return Err(AnswerError::StaleAttempt),
+        }
+        job.progress = Some(progress.clone());
+        let name = job.worker.clone();
+        self.event("progress", |event| {
+            (event.job, event.worker) = (Some(handle.job), name);
+            event.progress = Some((progress.percent, progress.note));
+        });
+        Ok(())
+    }
+
+    // --------------------------------------------------------------------------------------------------------- timers
+
+    fn due(&mut self, now: Duration, id: JobId) {
+        let is_due = |job: &&Job| matches!(job.state, State::Delayed { until } if until <= now);
+        if self.jobs.get(id).filter(is_due).is_some() {
+            self.enqueue(now, id);
+        }
+    }
+
+    fn attempt_timer(&mut self, now: Duration, handle: Handle) {
+        let Some(job) = self.jobs.get(handle.job) else {
+            return;
+        };
+        let State::Running {
+            times_out: Some(times_out),
+            ..
+        } = job.state
+        else {
+            return;
+        };
+        if job.attempt != handle.attempt {
+            return;
+        }
+        if times_out > now {
+            self.timers.insert((times_out, Timer::Attempt(handle)));
+            return;
+        }
+        let timeout = job.submission.timeout.unwrap_or_default();
+        self.tell_worker_to_stop(handle.job);
+        let message = format!("no answer within {} ms", timeout.as_millis());
+        self.attempt_failed(now, handle.job, message.into_bytes().into(), Outcome::Expired);
+    }
+
+    fn deadline_timer(&mut self, now: Duration, id: JobId) {
+        let Some(job) = self.jobs.get(id) else { return };
+        // A job that was retried has a later deadline than the one that this timer was set for.
+        if matches!(job.state, State::Ended { .. }) || job.deadline().is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        let deadline = job.submission.deadline.unwrap_or_default();
+        self.tell_worker_to_stop(id);
+        let message = format!("not done within {} ms", deadline.as_millis());
+        self.end(now, id, Outcome::Expired, message.into_bytes().into());
+    }
+
+    fn health_timer(&mut self, now: Duration, key: WorkerKey) {
+        let (detection, limit) = (self.config.detection, self.config.health_check_interval);
+        let Some(worker) = self.workers.get_mut(&key) else {
+            return;
+        };
+        if worker.suspect {
+            return;
+        }
+        let silent = now.saturating_sub(worker.heard);
+        let patience = worker.detector.patience(detection, limit);
+        if silent < patience {
+            // Beats do not set the timer anew, as there are many of them: it runs out, and finds when the last one came.
+            let next = worker.heard.saturating_add(patience);
+            self.timers.insert((next, Timer::Health(key)));
+            return;
+        }
+        worker.suspect = true;
+        let (name, running) = (worker.name.clone(), worker.running.iter().copied().collect());
+        self.unlist(key);
+        self.event("worker-suspect", |event| event.worker = Some(name));
+        self.lose(
+            now,
+            key,
+            running,
+            &format!("silent for {} ms", silent.as_millis()),
+        );
+    }
+
+    // ---------------------------------------------------------------------------------------------- a job's way along
+
+    /// A job that is counted as delayed waits, for a time or for a worker.
+    fn start_waiting(&mut self, now: Duration, id: JobId, delay: Duration) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        self.last_rank += 1;
+        job.rank = self.last_rank;
+        if delay.is_zero() {
+            self.enqueue(now, id);
+        } else {
+            let until = now.saturating_add(delay);
+            job.state = State::Delayed { until };
+            self.timers.insert((until, Timer::Due(id)));
+        }
+    }
+
+    /// A job that is counted as delayed is queued.
+    fn enqueue(&mut self, now: Duration, id: JobId) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        let (place, class) = (job.place(), job.class);
+        job.state = State::Queued(place);
+        self.counts.delayed -= 1;
+        self.counts.queued += 1;
+        if let Some(class) = self.classes.get_mut(&class) {
+            class.waiting.insert(place, id);
+        }
+        self.dispatch(now, class);
+    }
+
+    /// Hands out jobs of a class while there are both jobs and workers.
+    fn dispatch(&mut self, now: Duration, id: ClassId) {
+        while !self.paused
+            && let Some(class) = self.classes.get(&id)
+            && let Some((_, &job)) = class.waiting.first_key_value()
+            && !class.free.is_empty()
+        {
+            let affinity = self
+                .jobs
+                .get(job)
+                .and_then(|job| job.submission.affinity.as_deref());
+            let affinity = affinity.map(balance::hash);
+            let Some(worker) = class.free.choose(self.last_assigned, affinity, &mut self.random) else {
+                break;
+            };
+            self.assign(now, job, worker);
+        }
+    }
+
+    /// Fills a worker's free slots with what waits.
+    fn feed(&mut self, now: Duration, key: WorkerKey) {
+        self.list(key);
+        while !self.paused && self.workers.get(&key).is_some_and(|worker| worker.listed) {
+            let classes = self.workers.get(&key).map(|worker| worker.classes.as_slice());
+            let first = |id: &ClassId| self.classes.get(id)?.waiting.first_key_value();
+            let best = classes.unwrap_or_default().iter().filter_map(first).min();
+            let Some((_, &job)) = best else { break };
+            self.assign(now, job, key);
+        }
+    }
+
+    /// A worker that can take a job is put among the free ones of its classes, where it now belongs.
+    fn list(&mut self, key: WorkerKey) {
+        self.unlist(key);
+        let Some(worker) = self.workers.get_mut(&key) else {
+            return;
+        };
+        if worker.state() != WorkerState::Ready {
+            return;
+        }
+        let load = (worker.running.len() as u64) << 16;
+        worker.standing.load = u32::try_from(load / u64::from(worker.slots)).unwrap_or(u32::MAX);
+        // One that was away does not get all the jobs that it missed.
+        worker.standing.pass = worker.standing.pass.max(self.pass);
+        worker.listed = true;
+        for class in &worker.classes {
+            if let Some(class) = self.classes.get_mut(class) {
+                class.free.insert(key, worker.standing);
+            }
+        }
+    }
+
+    fn unlist(&mut self, key: WorkerKey) {
+        let Some(worker) = self.workers.get_mut(&key).filter(|worker| worker.listed) else {
+            return;
+        };
+        worker.listed = false;
+        for class in &worker.classes {
+            if let Some(class) = self.classes.get_mut(class) {
+                class.free.remove(key, worker.standing);
+            }
+        }
+    }
+
+    /// Gives the queued job to a worker with a free slot.
+    fn assign(&mut self, now: Duration, id: JobId, key: WorkerKey) {
+        self.unlist(key);
+        let (Some(job), Some(worker)) = (self.jobs.get_mut(id), self.workers.get_mut(&key)) else {
+            return;
+        };
+        let State::Queued(place) = job.state else { return };
+        if let Some(class) = self.classes.get_mut(&job.class) {
+            class.waiting.remove(&place);
+        }
+        self.counts.queued -= 1;
+        self.counts.running += 1;
+        job.attempt += 1;
+        job.progress = None;
+        job.worker = Some(worker.name.clone());
+        let handle = Handle {
+            job: id,
+            attempt: job.attempt,
+        };
+        let times_out = job.submission.timeout.map(|timeout| now.saturating_add(timeout));
+        if let Some(times_out) = times_out {
+            self.timers.insert((times_out, Timer::Attempt(handle)));
+        }
+        job.state = State::Running {
+            worker: key,
+            since: now,
+            times_out,
+        };
+        self.assignments += 1;
+        self.last_assigned = key;
+        self.pass = worker.standing.pass;
+        worker.standing.last = self.assignments;
+        worker.standing.pass += worker.stride;
+        worker.running.insert(handle);
+        let (name, data) = (worker.name.clone(), job.submission.data.clone());
+        self.outputs.push_back(Output::Assign {
+            worker: key,
+            handle,
+            data,
+        });
+        self.event("assigned", |event| {
+            (event.job, event.worker, event.attempt) = (Some(id), Some(name), Some(handle.attempt));
+        });
+        self.list(key);
+    }
+
+    /// A worker has answered an attempt: its slot is free. Whether the answer counts; an answer to a job that was cancelled
+    /// or has expired meanwhile does not, and is no mistake either.
+    fn answered(&mut self, key: WorkerKey, handle: Handle) -> Result<bool, AnswerError> {
+        let worker = self.workers.get_mut(&key).ok_or(AnswerError::StaleAttempt)?;
+        let held = worker.running.remove(&handle);
+        let job = self.jobs.get(handle.job).ok_or(AnswerError::UnknownJob)?;
+        let is_last = job.attempt == handle.attempt && job.worker.as_ref() == Some(&worker.name);
+        match &job.state {
+            State::Running { .. } if held && is_last => Ok(true),
+            // A job that lost its worker, and waits again, may still be ended by it.
+            State::Queued(_) | State::Delayed { .. } if is_last => Ok(true),
+            State::Ended {
+                outcome: Outcome::Cancelled | Outcome::Expired,
+                ..
+            } if held => Ok(false),
+            _ => Err(AnswerError::StaleAttempt),
+        }
+    }
+
+    fn attempt_failed(&mut self, now: Duration, id: JobId, message: Arc<[u8]>, outcome: Outcome) {
+        let default = self.config.attempts;
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        job.failures += 1;
+        let name = job.worker.clone();
+        let worker = name.as_ref().and_then(|name| self.by_name.get(name));
+        if let Some(worker) = worker.and_then(|key| self.workers.get_mut(key)) {
+            worker.failed += 1;
+        }
+        let (failures, waits) = (job.failures, !matches!(job.state, State::Running { .. }));
+        if failures >= job.submission.attempts.unwrap_or(default) {
+            self.end(now, id, outcome, message);
+            return;
+        }
+        self.event("retried", |event| {
+            (event.job, event.worker) = (Some(id), name);
+            event.reason = Some(String::from_utf8_lossy(&message).into_owned());
+        });
+        if !waits {
+            self.counts.running -= 1;
+            self.counts.delayed += 1;
+            let wait = self.backoff(failures);
+            self.start_waiting(now, id, wait);
+        }
+    }
+
+    /// The wait after so many failures: exponential, and somewhere in the upper half, so that jobs which failed together do
+    /// not come back together.
+    fn backoff(&mut self, failures: u32) -> Duration {
+        let doublings = failures.saturating_sub(1).min(30);
+        let wait = self.config.backoff.saturating_mul(1 << doublings);
+        wait.min(self.config.max_backoff)
+            .mul_f64(0.5 + self.random.fraction() / 2.0)
+    }
+
+    /// A worker is gone or silent: its jobs go back to the head of their priority, in their order. A job that has lost too
+    /// many workers is more likely the cause than the victim.
+    fn lose(&mut self, now: Duration, key: WorkerKey, mut running: Vec<Handle>, reason: &str) {
+        running.sort_unstable();
+        for handle in running {
+            let Some(job) = self.jobs.get_mut(handle.job) else {
+                continue;
+            };
+            if job.attempt != handle.attempt
+                || !matches!(job.state, State::Running { worker, .. } if worker == key)
+            {
+                continue;
+            }
+            job.losses += 1;
+            let name = job.worker.clone();
+            let most = if self.config.failover {
+                self.config.max_losses
+            } else {
+                1
+            };
+            if job.losses >= most {
+                let message = format!("gave up after {most} workers were lost while they had this job");
+                self.end(now, handle.job, Outcome::Failed, message.into_bytes().into());
+                continue;
+            }
+            self.event("requeued", |event| {
+                (event.job, event.worker) = (Some(handle.job), name);
+                event.reason = Some(reason.to_owned());
+            });
+            // With its old rank it is before all that have not been given out yet.
+            self.counts.running -= 1;
+            self.counts.delayed += 1;
+            self.enqueue(now, handle.job);
+        }
+    }
+
+    fn tell_worker_to_stop(&mut self, id: JobId) {
+        if let Some(job) = self.jobs.get(id)
+            && let State::Running { worker, .. } = job.state
+        {
+            let handle = Handle {
+                job: id,
+                attempt: job.attempt,
+            };
+            self.outputs.push_back(Output::Cancel { worker, handle });
+        }
+    }
+
+    fn end(&mut self, now: Duration, id: JobId, outcome: Outcome, result: Arc<[u8]>) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        let ended = State::Ended {
+            outcome,
+            at: now,
+            result: result.clone(),
+        };
+        let (before, class) = (std::mem::replace(&mut job.state, ended), job.class);
+        let (waiting, name, attempt) = (std::mem::take(&mut job.waiting), job.worker.clone(), job.attempt);
+        if let Some(deadline) = job.deadline() {
+            self.timers.remove(&(deadline, Timer::Deadline(id)));
+        }
+        match before {
+            State::Delayed { until } => {
+                self.timers.remove(&(until, Timer::Due(id)));
+                self.counts.delayed -= 1;
+            }
+            State::Queued(place) => {
+                if let Some(class) = self.classes.get_mut(&class) {
+                    class.waiting.remove(&place);
+                }
+                self.counts.queued -= 1;
+            }
+            State::Running { times_out, .. } => {
+                // If there was progress it is set for an earlier time, and does nothing when that comes.
+                if let Some(times_out) = times_out {
+                    let handle = Handle { job: id, attempt };
+                    self.timers.remove(&(times_out, Timer::Attempt(handle)));
+                }
+                self.counts.running -= 1;
+            }
+            State::Ended { .. } => return,
+        }
+        *self.ended_count(outcome) += 1;
+        for client in waiting {
+            self.outputs.push_back(Output::Ended {
+                client,
+                job: id,
+                outcome,
+                result: result.clone(),
+            });
+        }
+        self.event(outcome.as_str(), |event| {
+            (event.job, event.worker) = (Some(id), name)
+        });
+        self.release_class(class);
+        self.ended.push_back((now, id));
+        self.forget(now);
+    }
+
+    fn ended_count(&mut self, outcome: Outcome) -> &mut u64 {
+        match outcome {
+            Outcome::Completed => &mut self.counts.completed,
+            Outcome::Failed => &mut self.counts.failed,
+            Outcome::Cancelled => &mut self.counts.cancelled,
+            Outcome::Expired => &mut self.counts.expired,
+        }
+    }
+
+    fn tell_at_end(&mut self, id: JobId, client: Client) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        if let State::Ended { outcome, result, .. } = &job.state {
+            self.outputs.push_back(Output::Ended {
+                client,
+                job: id,
+                outcome: *outcome,
+                result: result.clone(),
+            });
+        } else if !job.waiting.contains(&client) {
+            job.waiting.push(client);
+        }
+    }
+
+    /// Somebody is told nothing more of a job.
+    pub fn stop_waiting(&mut self, id: JobId, client: Client) {
+        if let Some(job) = self.jobs.get_mut(id) {
+            job.waiting.retain(|&other| other != client);
+        }
+    }
+
+    /// Forgets ended jobs that are too many or too old, a few at a time.
+    fn forget(&mut self, now: Duration) {
+        for _ in 0..100 {
+            let Some(&(at, id)) = self.ended.front() else {
+                return;
+            };
+            let expires = at.saturating_add(self.config.keep_for);
+            if self.ended.len() <= self.config.keep && now < expires {
+                // One timer is enough, for the oldest; when it runs out it is set for the one that is oldest then.
+                if self.forgets_at.is_none() {
+                    self.forgets_at = Some(expires);
+                    self.timers.insert((expires, Timer::Forget));
+                }
+                return;
+            }
+            self.ended.pop_front();
+            // A job that was retried is not over, or has a later entry of its own.
+            let is_over = |job: &&Job| matches!(job.state, State::Ended { at: ended, .. } if ended == at);
+            if let Some(job) = self.jobs.get(id).filter(is_over) {
+                if let Some(key) = &job.submission.key {
+                    self.keys.remove(key.as_str());
+                }
+                self.jobs.remove(id);
+            }
+        }
+        // More are left: they go a little later, so that nobody waits for it.
+        let later = now.saturating_add(Duration::from_millis(1));
+        if self.forgets_at.replace(later) != Some(later) {
+            self.timers.insert((later, Timer::Forget));
+        }
+    }
+
+    // -------------------------------------------------------------------------------------------------------- classes
+
+    fn class_of(&mut self, requires: &Vec<String>) -> Result<ClassId, SubmitError> {
+        if let Some(&id) = self.by_requirement.get(requires) {
+            return Ok(id);
+        }
+        if self.classes.len() >= self.config.max_classes {
+            return Err(SubmitError::TooManyClasses);
+        }
+        self.last_class += 1;
+        let id = ClassId(self.last_class);
+        let mut class = Class {
+            requires: requires.clone(),
+            waiting: BTreeMap::new(),
+            workers: BTreeSet::new(),
+            free: Free::new(self.config.policy),
+            jobs: 0,
+        };
+        // Once for each requirement that is new, not for each job.
+        for (&key, worker) in &mut self.workers {
+            if worker.offers(requires) {
+                class.workers.insert(key);
+                worker.classes.push(id);
+                if worker.listed {
+                    class.free.insert(key, worker.standing);
+                }
+            }
+        }
+        self.classes.insert(id, class);
+        self.by_requirement.insert(requires.clone(), id);
+        Ok(id)
+    }
+
+    /// A job of the class has ended; a class without jobs goes, unless there is room for it.
+    fn release_class(&mut self, id: ClassId) {
+        let Some(class) = self.classes.get_mut(&id) else {
+            return;
+        };
+        class.jobs -= 1;
+        if class.jobs > 0 || self.classes.len() <= SPARE_CLASSES.min(self.config.max_classes / 2) {
+            return;
+        }
+        if let Some(class) = self.classes.remove(&id) {
+            self.by_requirement.remove(&class.requires);
+            for worker in &class.workers {
+                if let Some(worker) = self.workers.get_mut(worker) {
+                    worker.classes.retain(|&other| other != id);
+                }
+            }
+        }
+    }
+
+    fn event(&mut self, name: &'static str, fill: impl FnOnce(&mut Event)) {
+        if self.events {
+            let mut event = Event {
+                name,
+                job: None,
+                worker: None,
+                attempt: None,
+                reason: None,
+                progress: None,
+            };
+            fill(&mut event);
+            self.outputs.push_back(Output::Event(event));
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! A job, and what is asked for when it is submitted.
+use crate::class::{ClassId, Place};
+use crate::output::Client;
+use crate::worker::WorkerKey;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A job as its submitter wants it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Submission {
+    /// What to process.
+    pub data: Arc<[u8]>,
+    /// Jobs of a higher priority go first.
+    pub priority: i32,
+    /// The capabilities that a worker must have.
+    pub requires: Vec<String>,
+    /// How long the job waits before it is queued.
+    pub delay: Duration,
+    /// How long an attempt may take without progress.
+    pub timeout: Option<Duration>,
+    /// How long the job may take in all, from its submission.
+    pub deadline: Option<Duration>,
+    /// How often it is tried; the engine's setting if it does not say.
+    pub attempts: Option<u32>,
+    /// A second submission with the same key is the same job.
+    pub key: Option<String>,
+    /// Jobs with the same one prefer the same worker, under [`crate::Policy::Affinity`].
+    pub affinity: Option<String>,
+}
+
+impl Submission {
+    /// A job of which nothing is asked.
+    pub fn new(data: impl Into<Arc<[u8]>>) -> Submission {
+        Submission {
+            data: data.into(),
+            priority: 0,
+            requires: Vec::new(),
+            delay: Duration::ZERO,
+            timeout: None,
+            deadline: None,
+            attempts: None,
+            key: None,
+            affinity: None,
+        }
+    }
+}
+
+/// Where a job stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum State {
+    /// It waits for its time.
+    Delayed {
+        /// When that is.
+        until: Duration,
+    },
+    /// It waits for a worker.
+    Queued(#[doc(hidden)] Place),
+    /// A worker has it.
+    Running {
+        /// The worker.
+        worker: WorkerKey,
+        /// Since when.
+        since: Duration,
+        /// When the attempt has failed for want of progress.
+        times_out: Option<Duration>,
+    },
+    /// It is over.
+    Ended {
+        /// How it ended.
+        outcome: Outcome,
+        /// When.
+        at: Duration,
+        /// The result, or why there is none.
+        result: Arc<[u8]>,
+    },
+}
+
+impl State {
+    /// The word for it: `delayed`, `queued`, `running`, or the outcome.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            State::Delayed { .. } => "delayed",
+            State::Queued(_) => "queued",
+            State::Running { .. } => "running",
+            State::Ended { outcome, .. } => outcome.as_str(),
+        }
+    }
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// A worker gave its result.
+    Completed,
+    /// All attempts failed, or too many workers were lost: a dead letter.
+    Failed,
+    /// A client wanted it no more.
+    Cancelled,
+    /// Its last attempt timed out, or its deadline passed: a dead letter too.
+    Expired,
+}
+
+impl Outcome {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Completed => "completed",
+            Outcome::Failed => "failed",
+            Outcome::Cancelled => "cancelled",
+            Outcome::Expired => "expired",
+        }
+    }
+}
+
+/// What a worker said of the work that is done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Progress {
+    /// 0 to 100.
+    pub percent: f64,
+    /// What it notes.
+    pub note: String,
+}
+
+/// A job that is known.
+#[derive(Debug)]
+pub struct Job {
+    /// As it was submitted.
+    pub submission: Submission,
+    /// Where it stands.
+    pub state: State,
+    /// The last attempt that began; 0 before the first.
+    pub attempt: u32,
+    /// How many attempts have failed.
+    pub failures: u32,
+    /// How many workers were lost while they had it.
+    pub losses: u32,
+    /// The worker of the last attempt.
+    pub worker: Option<Arc<str>>,
+    /// The last progress of the last attempt.
+    pub progress: Option<Progress>,
+    /// When it was submitted.
+    pub submitted: Duration,
+    pub(crate) class: ClassId,
+    /// What it was queued after: jobs of one priority go in this order.
+    pub(crate) rank: u64,
+    /// Who is told when it ends.
+    pub(crate) waiting: Vec<Client>,
+}
+
+impl Job {
+    /// When the whole job expires.
+    pub fn deadline(&self) -> Option<Duration> {
+        let deadline = self.submission.deadline?;
+        Some(self.submitted.saturating_add(deadline))
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        Place::new(self.submission.priority, self.rank)
+    }
+}

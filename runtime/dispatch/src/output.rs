@@ -1,0 +1,60 @@
+//! What an engine wants done.
+use crate::job::Outcome;
+use crate::worker::WorkerKey;
+use std::sync::Arc;
+use torhost_protocol::{Handle, JobId};
+
+/// Somebody who is told how jobs end. The number is the host's own; it should not be given twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Client(pub u64);
+
+/// Something for the host to do, in this order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Send a worker an attempt.
+    Assign {
+        /// The worker.
+        worker: WorkerKey,
+        /// What it answers with.
+        handle: Handle,
+        /// What to process.
+        data: Arc<[u8]>,
+    },
+    /// Tell a worker to stop an attempt. Its slot is free again when it answers.
+    Cancel {
+        /// The worker.
+        worker: WorkerKey,
+        /// The attempt.
+        handle: Handle,
+    },
+    /// Tell a client how a job ended.
+    Ended {
+        /// Who waited.
+        client: Client,
+        /// The job.
+        job: JobId,
+        /// How it ended.
+        outcome: Outcome,
+        /// Its result, or why there is none.
+        result: Arc<[u8]>,
+    },
+    /// Tell those who watch. Only while [`crate::Engine::report_events`] is on.
+    Event(Event),
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// What, as `docs/protocol.md` lists it.
+    pub name: &'static str,
+    /// The job that it happened to.
+    pub job: Option<JobId>,
+    /// The worker's name.
+    pub worker: Option<Arc<str>>,
+    /// The number of the attempt.
+    pub attempt: Option<u32>,
+    /// Why.
+    pub reason: Option<String>,
+    /// For `progress`: percent, and what the worker notes.
+    pub progress: Option<(f64, String)>,
+}

@@ -1,0 +1,111 @@
+//! A worker, as the engine sees it.
+use crate::balance::Standing;
+use crate::class::ClassId;
+use crate::detector::Detector;
+use rustc_hash::FxHashSet;
+use std::sync::Arc;
+use std::time::Duration;
+use torhost_protocol::Handle;
+
+/// A worker that has joined. Keys are given in order and never twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkerKey(pub(crate) u64);
+
+/// What a worker says of itself when it joins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Joining {
+    /// Its name. One that is in use must leave first.
+    pub name: String,
+    /// What it offers.
+    pub capabilities: Vec<String>,
+    /// How many attempts it takes at once. At least 1.
+    pub slots: u32,
+    /// Its share of the jobs under [`crate::Policy::Weighted`]. At least 1.
+    pub weight: u32,
+}
+
+impl Joining {
+    /// A worker of one slot that offers nothing in particular.
+    pub fn new(name: impl Into<String>) -> Joining {
+        Joining {
+            name: name.into(),
+            capabilities: Vec::new(),
+            slots: 1,
+            weight: 1,
+        }
+    }
+}
+
+/// A worker that is connected.
+#[derive(Debug)]
+pub struct Worker {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What it offers.
+    pub capabilities: Vec<String>,
+    /// How many attempts it takes at once.
+    pub slots: u32,
+    /// The attempts that it was sent and has not answered, also those that count no more.
+    pub running: FxHashSet<Handle>,
+    /// When it joined.
+    pub since: Duration,
+    /// When it last said anything.
+    pub heard: Duration,
+    /// How many results of it were taken.
+    pub completed: u64,
+    /// How many of its attempts failed.
+    pub failed: u64,
+    pub(crate) suspect: bool,
+    pub(crate) draining: bool,
+    pub(crate) detector: Detector,
+    pub(crate) stride: u64,
+    pub(crate) standing: Standing,
+    /// Whether it is among the free workers of its classes, with `standing`.
+    pub(crate) listed: bool,
+    /// The classes of jobs that it could do.
+    pub(crate) classes: Vec<ClassId>,
+}
+
+/// What a worker is good for just now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkerState {
+    /// It has a free slot.
+    Ready,
+    /// All its slots are taken.
+    Busy,
+    /// It has been silent for too long. Any sign of life makes it ready again.
+    Suspect,
+    /// It takes no more jobs.
+    Draining,
+}
+
+impl WorkerState {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            WorkerState::Ready => "ready",
+            WorkerState::Busy => "busy",
+            WorkerState::Suspect => "suspect",
+            WorkerState::Draining => "draining",
+        }
+    }
+}
+
+impl Worker {
+    /// What it is good for just now.
+    pub fn state(&self) -> WorkerState {
+        if self.suspect {
+            WorkerState::Suspect
+        } else if self.draining {
+            WorkerState::Draining
+        } else if self.running.len() >= self.slots as usize {
+            WorkerState::Busy
+        } else {
+            WorkerState::Ready
+        }
+    }
+
+    pub(crate) fn offers(&self, requires: &[String]) -> bool {
+        requires.iter().all(|needed| self.capabilities.contains(needed))
+    }
+}

@@ -1,0 +1,778 @@
+//! The engine in a simulated world: virtual time, clients, and workers that freeze, die, come back, answer late and answer
+//! twice, over connections that delay and lose. All of it follows from a seed, so a failure happens again:
+//!
+//! ```sh
+//! SEED=1234 cargo test -p torhost-dispatch --test simulator
+//! ```
+//!
+//! `SEEDS` is how many seeds are tried. After every input the world compares the engine with what it knows itself: see
+//! `World::check`.
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
+use std::time::Duration;
+use torhost_dispatch::{
+    AnswerError, Client, Config, Detection, Engine, Joining, Outcome, Output, Policy, Progress, State,
+    Submission, WorkerKey, WorkerState,
+};
+use torhost_protocol::{Handle, JobId};
+
+/// Milliseconds, to be multiplied.
+struct Milliseconds;
+
+impl std::ops::Mul<u64> for Milliseconds {
+    type Output = Duration;
+
+    fn mul(self, count: u64) -> Duration {
+        Duration::from_millis(count)
+    }
+}
+
+const MS: Milliseconds = Milliseconds;
+
+/// How long the world is unkind; then everybody comes back to health, and all jobs must end.
+const TROUBLE: Duration = Duration::from_secs(60);
+const END: Duration = Duration::from_secs(4000);
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(0x5851_F42D_4C95_7F2D)
+            .wrapping_add(0x1405_7B7E_F767_814F);
+        let mixed = self.0 ^ (self.0 >> 29);
+        mixed.wrapping_mul(0x94D0_49BB_1331_11EB) >> 16
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+/// What is to happen at a time. Messages name the connection that they travel on: if it is gone, so are they.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Happening {
+    Submit,
+    Cancel(u64),
+    Retry(u64),
+    Pause,
+    Resume,
+    Join(usize),
+    Kill(usize),
+    Cut(usize),
+    Freeze(usize),
+    Drain(usize),
+    Broken(WorkerKey),
+    Beat(usize, WorkerKey),
+    Finish(usize, u32, Handle),
+    ToWorker(usize, WorkerKey, Handle, bool),
+    ToEngine(WorkerKey, Handle, Answer),
+    Heard(WorkerKey),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Answer {
+    Complete,
+    Fail,
+    Progress,
+}
+
+#[derive(Default)]
+struct SimWorker {
+    capabilities: Vec<String>,
+    slots: u32,
+    connection: Option<WorkerKey>,
+    /// One life of its process.
+    life: u32,
+    frozen_until: Duration,
+    /// What it works on. It goes on when its connection is cut.
+    working: HashSet<Handle>,
+    /// Answers that it could not send.
+    unreported: Vec<(Handle, Answer)>,
+    /// Messages keep their order on a connection.
+    last_out: Duration,
+    last_in: Duration,
+}
+
+struct World {
+    random: Random,
+    now: Duration,
+    engine: Engine,
+    queue: BinaryHeap<std::cmp::Reverse<(Duration, u64, Happening)>>,
+    sequence: u64,
+    workers: Vec<SimWorker>,
+    paused: bool,
+    /// Jobs that were queued once more after their end, and so are younger than their numbers.
+    retried: HashSet<JobId>,
+    /// Jobs without an outcome, as far as the world knows.
+    live: BTreeSet<JobId>,
+    /// How each job ended, and how often its client was told.
+    ended: BTreeMap<JobId, (Outcome, Vec<u8>, u32)>,
+    /// The last attempt that was handed out, and to whom.
+    last_assigned: HashMap<JobId, (Handle, WorkerKey)>,
+    names: HashMap<WorkerKey, usize>,
+    /// What each connected worker was sent and has not answered.
+    held: HashMap<WorkerKey, HashSet<Handle>>,
+    accepted: u64,
+    taken: u64,
+    stale: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> World {
+        let mut random = Random(seed.wrapping_mul(0x9E37_79B9).wrapping_add(77));
+        let policies = [
+            Policy::RoundRobin,
+            Policy::LeastLoaded,
+            Policy::Weighted,
+            Policy::PowerOfTwo,
+            Policy::Affinity,
+        ];
+        let config = Config {
+            policy: policies[random.below(5) as usize],
+            detection: if random.chance(50) {
+                Detection::Fixed
+            } else {
+                Detection::PhiAccrual { threshold: 8.0 }
+            },
+            health_check_interval: MS * 3000,
+            failover: !random.chance(5),
+            attempts: 1 + random.below(4) as u32,
+            backoff: MS * [0, 100, 1000][random.below(3) as usize],
+            max_losses: 1 + random.below(4) as u32,
+            keep: 100_000,
+            ..Config::default()
+        };
+        let mut engine = Engine::new(config, random.next());
+        engine.report_events(random.chance(20));
+        let capabilities = [vec!["cpu", "gpu"], vec!["cpu"], vec!["gpu"], vec![]];
+        let count = 2 + random.below(6) as usize;
+        let workers = (0..count).map(|n| SimWorker {
+            // The first can do anything, so that every job can end.
+            capabilities: capabilities[if n == 0 { 0 } else { random.below(4) as usize }]
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect(),
+            slots: 1 + random.below(3) as u32,
+            ..SimWorker::default()
+        });
+        let workers = workers.collect();
+        let mut world = World {
+            random,
+            now: Duration::ZERO,
+            engine,
+            queue: BinaryHeap::new(),
+            sequence: 0,
+            workers,
+            paused: false,
+            retried: HashSet::new(),
+            live: BTreeSet::new(),
+            ended: BTreeMap::new(),
+            last_assigned: HashMap::new(),
+            names: HashMap::new(),
+            held: HashMap::new(),
+            accepted: 0,
+            taken: 0,
+            stale: 0,
+        };
+        world.plan_everything();
+        world
+    }
+
+    fn plan_everything(&mut self) {
+        let count = self.workers.len() as u64;
+        for worker in 0..self.workers.len() {
+            let start = MS * self.random_below(2000);
+            self.at(start, Happening::Join(worker));
+        }
+        let trouble = TROUBLE.as_millis() as u64;
+        for _ in 0..20 + self.random_below(60) {
+            let when = MS * self.random_below(trouble);
+            self.at(when, Happening::Submit);
+        }
+        for _ in 0..self.random_below(25) {
+            let when = MS * self.random_below(trouble);
+            let worker = self.random_below(count) as usize;
+            let job = 1 + self.random_below(60);
+            let happening = match self.random_below(14) {
+                0..3 => Happening::Kill(worker),
+                3..6 => Happening::Cut(worker),
+                6..9 => Happening::Freeze(worker),
+                9..11 => Happening::Cancel(job),
+                11 => Happening::Retry(job),
+                12 => Happening::Drain(worker),
+                _ => {
+                    self.at(when + MS * 2000, Happening::Resume);
+                    Happening::Pause
+                }
+            };
+            self.at(when, happening);
+        }
+        // In the end everything works again: all start anew, as after an operator's intervention.
+        self.at(TROUBLE + MS * 5000, Happening::Resume);
+        for worker in 0..self.workers.len() {
+            self.at(TROUBLE + MS * 6000, Happening::Kill(worker));
+        }
+    }
+
+    fn random_below(&mut self, bound: u64) -> u64 {
+        self.random.below(bound.max(1))
+    }
+
+    fn at(&mut self, when: Duration, happening: Happening) {
+        self.sequence += 1;
+        self.queue
+            .push(std::cmp::Reverse((when, self.sequence, happening)));
+    }
+
+    fn run(&mut self) {
+        loop {
+            let next = self.queue.peek().map(|std::cmp::Reverse((when, ..))| *when);
+            let timeout = self.engine.poll_timeout();
+            let Some(when) = [next, timeout]
+                .into_iter()
+                .flatten()
+                .min()
+                .filter(|&when| when < END)
+            else {
+                break;
+            };
+            self.now = when.max(self.now);
+            let before = self.queued();
+            if timeout.is_some_and(|timeout| next.is_none_or(|next| timeout <= next)) {
+                self.engine.handle_timeout(self.now);
+                let next = self.engine.poll_timeout();
+                assert!(
+                    next.is_none_or(|next| next > self.now),
+                    "a timer that is due stays"
+                );
+            } else if let Some(std::cmp::Reverse((_, _, happening))) = self.queue.pop() {
+                self.happen(happening);
+            }
+            self.take_outputs(&before);
+            self.check();
+            if self.now > TROUBLE * 2 && self.live.is_empty() {
+                break;
+            }
+        }
+        self.check_end();
+    }
+
+    fn queued(&self) -> Vec<JobId> {
+        let is_queued = |id: &&JobId| self.state(**id) == "queued";
+        self.live.iter().filter(is_queued).copied().collect()
+    }
+
+    fn state(&self, id: JobId) -> &'static str {
+        self.engine.job(id).map_or("lost", |job| job.state.as_str())
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        let now = self.now;
+        match happening {
+            Happening::Submit => self.submit(),
+            Happening::Cancel(number) => {
+                let known = self.engine.cancel(now, JobId(number)).is_ok();
+                assert_eq!(known, number <= self.accepted);
+            }
+            Happening::Retry(number) => {
+                let id = JobId(number);
+                if let Some((outcome, ..)) = self.ended.get(&id)
+                    && *outcome != Outcome::Completed
+                {
+                    self.engine.retry(now, id).expect("known").expect("room");
+                    self.ended.remove(&id);
+                    self.live.insert(id);
+                    self.retried.insert(id);
+                    // Its client asks again.
+                    self.engine.wait(id, Client(number)).expect("known");
+                }
+            }
+            Happening::Pause => {
+                self.engine.pause();
+                self.paused = true;
+            }
+            Happening::Resume => {
+                self.paused = false;
+                self.engine.resume(now);
+            }
+            Happening::Join(worker) => self.join(worker),
+            Happening::Kill(worker) => {
+                self.lose_connection(worker);
+                let sim = &mut self.workers[worker];
+                sim.life += 1;
+                sim.working.clear();
+                sim.unreported.clear();
+                sim.frozen_until = now;
+                self.at(now + MS * 500, Happening::Join(worker));
+            }
+            Happening::Cut(worker) => {
+                self.lose_connection(worker);
+                let wait = MS * (100 + self.random_below(3000));
+                self.at(now + wait, Happening::Join(worker));
+            }
+            Happening::Freeze(worker) => {
+                self.workers[worker].frozen_until = now + MS * (500 + self.random_below(15_000));
+            }
+            Happening::Drain(worker) => {
+                if let Some(key) = self.workers[worker].connection {
+                    self.engine.worker_draining(key);
+                }
+            }
+            Happening::Broken(key) => {
+                self.held.remove(&key);
+                self.engine.worker_gone(now, key, "connection closed");
+            }
+            Happening::Beat(worker, key) => self.beat(worker, key),
+            Happening::Finish(worker, life, handle) => self.finish(worker, life, handle),
+            Happening::ToWorker(worker, key, handle, cancel) => self.worker_gets(worker, key, handle, cancel),
+            Happening::ToEngine(key, handle, answer) => self.engine_gets(key, handle, answer),
+            Happening::Heard(key) => self.engine.worker_beat(now, key),
+        }
+    }
+
+    fn submit(&mut self) {
+        let mut submission = Submission::new(*b"data");
+        submission.priority = self.random_below(3) as i32 - 1;
+        submission.requires = match self.random_below(5) {
+            0 => vec!["gpu".into()],
+            1 => vec!["gpu".into(), "cpu".into()],
+            _ => vec![],
+        };
+        if self.random.chance(15) {
+            submission.delay = MS * self.random_below(5000);
+        }
+        if self.random.chance(30) {
+            submission.timeout = Some(MS * (200 + self.random_below(4000)));
+        }
+        if self.random.chance(10) {
+            submission.deadline = Some(MS * (200 + self.random_below(20_000)));
+        }
+        if self.random.chance(20) {
+            submission.affinity = Some(format!("key{}", self.random_below(4)));
+        }
+        if self.random.chance(20) {
+            submission.key = Some(format!("unique{}", self.random_below(8)));
+        }
+        let client = Client(self.accepted + 1);
+        let accepted = self
+            .engine
+            .submit(self.now, submission, Some(client))
+            .expect("room");
+        if accepted.is_new {
+            self.accepted += 1;
+            assert_eq!(accepted.job, JobId(self.accepted));
+            self.live.insert(accepted.job);
+        } else {
+            // The second client is one too many for the count of those that are told.
+            self.engine.stop_waiting(accepted.job, client);
+        }
+    }
+
+    fn join(&mut self, worker: usize) {
+        if self.workers[worker].connection.is_some() {
+            return;
+        }
+        let name = format!("worker{worker}");
+        if let Some(old) = self.engine.worker_named(&name) {
+            self.held.remove(&old);
+            self.engine.worker_gone(self.now, old, "replaced");
+        }
+        let sim = &mut self.workers[worker];
+        let key = self.engine.worker_joined(
+            self.now,
+            Joining {
+                name,
+                capabilities: sim.capabilities.clone(),
+                slots: sim.slots,
+                weight: sim.slots,
+            },
+        );
+        sim.connection = Some(key);
+        (sim.last_in, sim.last_out) = (self.now, self.now);
+        let unreported = std::mem::take(&mut sim.unreported);
+        self.names.insert(key, worker);
+        self.held.insert(key, HashSet::new());
+        self.at(self.now + MS * 500, Happening::Beat(worker, key));
+        for (handle, answer) in unreported {
+            self.send(worker, handle, answer);
+        }
+    }
+
+    /// The worker's side knows at once, the engine's side later or by its silence.
+    fn lose_connection(&mut self, worker: usize) {
+        if let Some(key) = self.workers[worker].connection.take() {
+            let wait = if self.random.chance(80) { 20 } else { 8000 };
+            let wait = MS * self.random_below(wait);
+            self.at(self.now + wait, Happening::Broken(key));
+        }
+    }
+
+    fn beat(&mut self, worker: usize, key: WorkerKey) {
+        let sim = &self.workers[worker];
+        if sim.connection != Some(key) {
+            return;
+        }
+        if sim.frozen_until > self.now {
+            self.at(sim.frozen_until, Happening::Beat(worker, key));
+            return;
+        }
+        let when = self.travel(worker, true);
+        self.at(when, Happening::Heard(key));
+        self.at(self.now + MS * 500, Happening::Beat(worker, key));
+    }
+
+    /// When a message that leaves now arrives.
+    fn travel(&mut self, worker: usize, to_engine: bool) -> Duration {
+        let delay = MS * self.random.below(if self.random.0 & 64 == 0 { 5 } else { 150 });
+        let sim = &mut self.workers[worker];
+        let last = if to_engine {
+            &mut sim.last_in
+        } else {
+            &mut sim.last_out
+        };
+        *last = (*last).max(self.now + delay);
+        *last
+    }
+
+    fn send(&mut self, worker: usize, handle: Handle, answer: Answer) {
+        match self.workers[worker].connection {
+            Some(key) => {
+                let when = self.travel(worker, true);
+                self.at(when, Happening::ToEngine(key, handle, answer));
+                // A worker that is not sure says it again.
+                if self.random.chance(5) {
+                    let when = self.travel(worker, true);
+                    self.at(when, Happening::ToEngine(key, handle, answer));
+                }
+            }
+            None if answer != Answer::Progress => self.workers[worker].unreported.push((handle, answer)),
+            None => {}
+        }
+    }
+
+    fn worker_gets(&mut self, worker: usize, key: WorkerKey, handle: Handle, cancel: bool) {
+        let (now, sim) = (self.now, &mut self.workers[worker]);
+        if sim.connection != Some(key) {
+            return;
+        }
+        if sim.frozen_until > now {
+            let thaw = sim.frozen_until;
+            self.at(thaw, Happening::ToWorker(worker, key, handle, cancel));
+        } else if cancel {
+            if sim.working.remove(&handle) {
+                self.send(worker, handle, Answer::Fail);
+            }
+        } else {
+            sim.working.insert(handle);
+            let life = sim.life;
+            if self.random.chance(20) {
+                self.send(worker, handle, Answer::Progress);
+            }
+            // Some jobs kill whoever has them.
+            if handle.job.0.is_multiple_of(17) && now < TROUBLE {
+                self.at(now + MS * 1, Happening::Kill(worker));
+            }
+            let takes = MS * (1 + self.random_below(if self.random.0 & 32 == 0 { 50 } else { 3000 }));
+            self.at(now + takes, Happening::Finish(worker, life, handle));
+        }
+    }
+
+    fn finish(&mut self, worker: usize, life: u32, handle: Handle) {
+        let sim = &mut self.workers[worker];
+        if sim.life != life {
+            return;
+        }
+        if sim.frozen_until > self.now {
+            let thaw = sim.frozen_until;
+            self.at(thaw, Happening::Finish(worker, life, handle));
+        } else if sim.working.remove(&handle) {
+            let fails = self.random.chance(15);
+            self.send(
+                worker,
+                handle,
+                if fails { Answer::Fail } else { Answer::Complete },
+            );
+        }
+    }
+
+    fn engine_gets(&mut self, key: WorkerKey, handle: Handle, answer: Answer) {
+        // The connection may have broken on the way.
+        let Some(held) = self.held.get_mut(&key) else {
+            return;
+        };
+        let last = self.last_assigned.get(&handle.job).copied();
+        // Another connection of the same worker, or another attempt, has no say.
+        let same_worker = last.is_some_and(|(_, other)| self.names.get(&other) == self.names.get(&key));
+        let counts =
+            last.is_some_and(|(last, _)| last == handle) && same_worker && self.live.contains(&handle.job);
+        let outcome = match answer {
+            Answer::Complete => {
+                held.remove(&handle);
+                let result = format!("{handle} by {}", self.names[&key]).into_bytes();
+                self.engine.completed(self.now, key, handle, result.into())
+            }
+            Answer::Fail => {
+                held.remove(&handle);
+                self.engine.failed(self.now, key, handle, b"failed")
+            }
+            Answer::Progress => self.engine.progress(
+                self.now,
+                key,
+                handle,
+                Progress {
+                    percent: 50.0,
+                    note: String::new(),
+                },
+            ),
+        };
+        match outcome {
+            Ok(()) if answer == Answer::Complete && self.live.contains(&handle.job) => {
+                assert!(counts, "{handle}: an answer that is stale was taken");
+                self.taken += 1;
+            }
+            Ok(()) => {}
+            Err(AnswerError::StaleAttempt) => {
+                self.stale += 1;
+                // An attempt that failed and waits for its next is still the last, and failed but once.
+                let fresh =
+                    counts && answer == Answer::Complete && last.is_some_and(|(_, other)| other == key);
+                let running = self.state(handle.job) == "running";
+                assert!(!(fresh && running), "{handle}: an answer that counts was refused");
+            }
+            Err(AnswerError::UnknownJob) => panic!("{handle}: the engine has lost this job"),
+        }
+    }
+
+    fn take_outputs(&mut self, queued_before: &[JobId]) {
+        let mut given = Vec::new();
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Assign {
+                    worker: key,
+                    handle,
+                    data,
+                } => {
+                    assert_eq!(&*data, b"data");
+                    assert!(!self.paused, "{handle}: handed out while paused");
+                    assert!(
+                        self.live.contains(&handle.job),
+                        "{handle}: has ended, and is handed out"
+                    );
+                    let previous = self.last_assigned.insert(handle.job, (handle, key));
+                    let attempt = previous.map_or(1, |(last, _)| last.attempt + 1);
+                    assert_eq!(handle.attempt, attempt, "{handle}: attempts are counted");
+                    let worker = self.names[&key];
+                    let held = self
+                        .held
+                        .get_mut(&key)
+                        .expect("handed to a worker that is connected");
+                    assert!(held.insert(handle));
+                    assert!(
+                        held.len() <= self.workers[worker].slots as usize,
+                        "over its slots"
+                    );
+                    let when = self.travel(worker, false);
+                    self.at(when, Happening::ToWorker(worker, key, handle, false));
+                    given.push((handle, worker));
+                }
+                Output::Cancel { worker: key, handle } => {
+                    let worker = self.names[&key];
+                    let when = self.travel(worker, false);
+                    self.at(when, Happening::ToWorker(worker, key, handle, true));
+                }
+                Output::Ended {
+                    client,
+                    job,
+                    outcome,
+                    result,
+                } => {
+                    if client != Client(job.0) {
+                        // Who submits a job that has ended already is told at once what the first one was told.
+                        let told = self
+                            .ended
+                            .get(&job)
+                            .map(|(outcome, result, _)| (*outcome, result.as_slice()));
+                        assert_eq!(told, Some((outcome, &*result)), "{job}: told to somebody else");
+                        continue;
+                    }
+                    let entry = self.ended.entry(job).or_insert((outcome, result.to_vec(), 0));
+                    entry.2 += 1;
+                    assert_eq!(entry.2, 1, "{job}: told twice");
+                    assert!(self.live.remove(&job), "{job}: ended twice");
+                    if outcome == Outcome::Completed {
+                        let (handle, _) = self.last_assigned[&job];
+                        let right = format!("{handle} by ");
+                        assert!(
+                            result.starts_with(right.as_bytes()),
+                            "{job}: the result of another attempt"
+                        );
+                    }
+                }
+                Output::Event(_) => {}
+            }
+        }
+        self.check_order(queued_before, &given);
+    }
+
+    /// What was handed out went before nothing that had waited for longer, or is of a higher priority.
+    fn check_order(&self, queued_before: &[JobId], given: &[(Handle, usize)]) {
+        let still: Vec<JobId> = queued_before
+            .iter()
+            .copied()
+            .filter(|&id| self.state(id) == "queued")
+            .collect();
+        for &(handle, worker) in given {
+            let job = self.engine.job(handle.job).expect("known");
+            for &other_id in &still {
+                let other = self.engine.job(other_id).expect("known");
+                if !self.can_do(worker, &other.submission) {
+                    continue;
+                }
+                let (mine, others) = (job.submission.priority, other.submission.priority);
+                assert!(
+                    others <= mine,
+                    "{handle} went before {other_id}, which has a higher priority"
+                );
+                let both_fresh = handle.attempt == 1 && other.attempt == 0;
+                let no_delay = job.submission.delay.is_zero() && other.submission.delay.is_zero();
+                let older = other_id < handle.job && others == mine && both_fresh && no_delay;
+                let retried = self.retried.contains(&handle.job) || self.retried.contains(&other_id);
+                assert!(
+                    !older || retried,
+                    "{handle} went before {other_id}, which is older"
+                );
+            }
+        }
+    }
+
+    fn can_do(&self, worker: usize, submission: &Submission) -> bool {
+        submission
+            .requires
+            .iter()
+            .all(|needed| self.workers[worker].capabilities.contains(needed))
+    }
+
+    /// What must hold after every input.
+    fn check(&self) {
+        let counts = self.engine.counts();
+        let now_there = (counts.delayed + counts.queued + counts.running) as u64;
+        let ended = counts.completed + counts.failed + counts.cancelled + counts.expired;
+        assert_eq!(now_there + ended, self.accepted, "a job is lost or counted twice");
+        assert_eq!(
+            now_there,
+            self.live.len() as u64,
+            "a job has ended and nobody was told"
+        );
+        assert_eq!(self.engine.known_jobs() as u64, self.accepted);
+        let mut queued = 0;
+        for &id in &self.live {
+            let job = self.engine.job(id).expect("a job that was accepted is known");
+            match &job.state {
+                State::Queued(_) => {
+                    queued += 1;
+                    self.check_not_idle(id, &job.submission);
+                }
+                State::Running { worker, .. } => {
+                    let handle = Handle {
+                        job: id,
+                        attempt: job.attempt,
+                    };
+                    let held = self.held.get(worker);
+                    assert!(
+                        held.is_some_and(|held| held.contains(&handle)),
+                        "{handle}: runs nowhere"
+                    );
+                }
+                State::Delayed { until } => assert!(*until > self.now, "{id}: is late"),
+                State::Ended { .. } => panic!("{id}: has ended and nobody was told"),
+            }
+        }
+        assert_eq!(queued, counts.queued);
+        for (key, worker) in self.engine.workers() {
+            assert!(
+                worker.running.len() <= worker.slots as usize,
+                "{}: over its slots",
+                worker.name
+            );
+            assert_eq!(
+                self.held.get(&key),
+                Some(&worker.running.iter().copied().collect())
+            );
+            let silent = self.now - worker.heard;
+            let limit = self.engine.config().health_check_interval;
+            assert!(
+                silent < limit || worker.state() == WorkerState::Suspect,
+                "silent, and not suspect"
+            );
+        }
+    }
+
+    /// No worker that could do a waiting job is without work.
+    fn check_not_idle(&self, id: JobId, submission: &Submission) {
+        for (key, worker) in self.engine.workers() {
+            let idle = worker.state() == WorkerState::Ready && !self.paused;
+            assert!(
+                !idle || !self.can_do(self.names[&key], submission),
+                "{id} waits, and {} has a free slot",
+                worker.name
+            );
+        }
+    }
+
+    fn check_end(&self) {
+        let left: Vec<_> = self.live.iter().map(|&id| (id, self.state(id))).collect();
+        assert!(left.is_empty(), "in the end these have no outcome: {left:?}");
+        assert_eq!(self.ended.len() as u64, self.accepted);
+        for (&id, (outcome, result, told)) in &self.ended {
+            assert_eq!(*told, 1, "{id}");
+            let recorded = &self.engine.job(id).expect("known").state;
+            assert!(
+                matches!(recorded, State::Ended { outcome: o, result: r, .. } if o == outcome && **r == **result),
+                "{id}: told {outcome:?}, recorded {recorded:?}"
+            );
+        }
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+fn nothing_is_lost_whatever_happens() {
+    let seeds = match number("SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SEEDS").unwrap_or(4000),
+    };
+    let (mut jobs, mut taken, mut stale) = (0, 0, 0);
+    for seed in seeds.clone() {
+        let outcome = std::panic::catch_unwind(|| {
+            let mut world = World::new(seed);
+            world.run();
+            (world.accepted, world.taken, world.stale)
+        });
+        match outcome {
+            Ok((accepted, results, refused)) => {
+                jobs += accepted;
+                taken += results;
+                stale += refused;
+            }
+            Err(panic) => {
+                eprintln!("seed {seed} fails; SEED={seed} replays it");
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+    // A world in which nothing goes wrong would prove nothing.
+    if seeds.end - seeds.start > 100 {
+        assert!(
+            taken * 10 > jobs * 5 && taken < jobs && stale * 100 > jobs,
+            "{taken} {stale} of {jobs}"
+        );
+    }
+}
