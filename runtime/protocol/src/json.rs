@@ -19,14 +19,19 @@ pub fn object(text: &[u8]) -> Result<Map<String, Value>, Refusal> {
     }
     let text = String::from_utf8_lossy(text);
     match serde_json::from_str(&mend_surrogates(&text)) {
-        Ok(Value::Object(object)) if object.values().all(|value| height(value) < MAX_DEPTH) => Ok(object),
-        Ok(_) => refuse("nested more than 32 levels deep"),
+        Ok(Value::Object(object)) => {
+            if object.values().any(|value| height(value) >= MAX_DEPTH) {
+                return refuse("nested more than 32 levels deep");
+            }
+            Ok(object)
+        }
+        Ok(_) => refuse("expected a JSON object"),
         // There is but one line.
         Err(error) => refuse(&error.to_string().replace(" at line 1 column ", " at column ")),
     }
 }
 
-/// The text of a value: that of a number is its digits, that of a list or an object is a Tcl list.
+/// The text of a value: that of a number is its digits (though 1e5 becomes 1e+5), that of a list or an object is a Tcl list.
 pub fn text(value: Value) -> String {
     match value {
         Value::String(text) => text,

@@ -136,7 +136,8 @@ pub fn heartbeat(out: &mut Vec<u8>, clock_secs: u64, interp_ms: Option<u64>) {
     out.push(b'\n');
 }
 
-/// `SUBMIT_JOB:<data>`, or `SUBMIT:{json}` if there are options, or newlines or carriage returns in the data.
+/// `SUBMIT_JOB:<data>`, or `SUBMIT:{json}` if there are options, or newlines or carriage returns in the data. Durations are
+/// sent to the millisecond, beyond eleven days to the second; 31 years are the longest.
 pub fn submit(out: &mut Vec<u8>, data: &[u8], options: &SubmitOptions) {
     if *options == SubmitOptions::default() && memchr2(b'\n', b'\r', data).is_none() {
         out.extend_from_slice(b"SUBMIT_JOB:");
@@ -263,9 +264,17 @@ fn put_json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
     let _ = serde_json::to_writer(out, value);
 }
 
+/// With at most 9 digits, which is what is read.
 fn put_duration(out: &mut Vec<u8>, duration: Duration) {
-    put_number(out, milliseconds(duration));
-    out.extend_from_slice(b"ms");
+    const MOST: u64 = 999_999_999;
+    let milliseconds = milliseconds(duration);
+    if milliseconds <= MOST {
+        put_number(out, milliseconds);
+        out.extend_from_slice(b"ms");
+    } else {
+        put_number(out, duration.as_secs().min(MOST));
+        out.push(b's');
+    }
 }
 
 fn milliseconds(duration: Duration) -> u64 {
