@@ -1,0 +1,520 @@
+//! What a coordinator receives.
+use crate::duration::parse_duration;
+use crate::id::{Handle, JobId};
+use crate::json;
+use crate::refusal::{Code, Refusal, excerpt};
+use crate::state::{Format, State};
+use memchr::memchr;
+use serde_json::{Map, Value};
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// A line from a worker or a client.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Request<'a> {
+    /// An empty line, or a `PONG`: nothing to answer.
+    Empty,
+    /// A job.
+    Submit(Submission<'a>),
+    /// This connection is a worker's.
+    Register(Registration),
+    /// A worker is alive.
+    Heartbeat(Beat<'a>),
+    /// An attempt has a result.
+    Complete {
+        /// The attempt.
+        handle: Handle,
+        /// The result.
+        result: Cow<'a, [u8]>,
+    },
+    /// An attempt failed.
+    Failed {
+        /// The attempt.
+        handle: Handle,
+        /// Why, for people.
+        message: Cow<'a, [u8]>,
+        /// Where in the script: Tcl's `errorInfo`.
+        info: Option<String>,
+    },
+    /// An attempt goes on.
+    Progress {
+        /// The attempt.
+        handle: Handle,
+        /// 0 to 100.
+        percent: f64,
+        /// What is being done.
+        note: &'a [u8],
+    },
+    /// A worker's answer to an attempt that there cannot be.
+    Misnamed(Misnamed<'a>),
+    /// A worker takes no more jobs.
+    Drain,
+    /// Counts of jobs, workers and slots.
+    Status,
+    /// Everything about one job.
+    Job(JobId),
+    /// A page of jobs.
+    Jobs(JobsQuery),
+    /// The workers.
+    Workers,
+    /// The result of this job when it has ended.
+    Wait(JobId),
+    /// End this job.
+    Cancel(JobId),
+    /// Queue a failed or expired job again, with its attempts counted anew.
+    Retry(JobId),
+    /// Hand out no more jobs.
+    Pause,
+    /// Hand out jobs again.
+    Resume,
+    /// Whether events are to be sent.
+    Watch(bool),
+    /// The form of structured answers from now on.
+    Format(Format),
+    /// A token.
+    Auth(&'a [u8]),
+    /// The verbs: [`VERBS`].
+    Help,
+    /// To be answered with `PONG`.
+    Ping,
+}
+
+/// A job that a client wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submission<'a> {
+    /// What to process, verbatim.
+    pub data: Cow<'a, [u8]>,
+    /// How.
+    pub options: SubmitOptions,
+}
+
+/// How a job is to be done. What is not said is left to routes and settings; what is said, even 0 or an empty list, goes
+/// before them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SubmitOptions {
+    /// -100 to 100; higher is sooner.
+    pub priority: Option<i32>,
+    /// What a worker must be capable of: at most 16, sorted, each once.
+    pub requires: Option<Vec<String>>,
+    /// How long to wait before it is queued, to the millisecond.
+    pub delay: Option<Duration>,
+    /// How long one attempt may take, to the millisecond; 0 for no limit.
+    pub timeout: Option<Duration>,
+    /// How long all may take from the submission on, to the millisecond; 0 for no limit.
+    pub deadline: Option<Duration>,
+    /// How often to try again after a failure: 0 to 100.
+    pub retries: Option<u32>,
+    /// A submission with the key of an earlier one means the same job. Never empty.
+    pub key: Option<String>,
+    /// Jobs of one affinity go to the same worker where possible. Never empty.
+    pub affinity: Option<String>,
+}
+
+/// What a worker says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// 1 to 64 letters, digits or `_ . @ -`.
+    pub id: String,
+    /// Its `type`: a word for people.
+    pub kind: String,
+    /// At most 64, as they were given.
+    pub capabilities: Vec<String>,
+    /// How many jobs it does at once: 1 to 1000.
+    pub slots: u32,
+    /// Its share of the work compared with others: 1 to 10,000.
+    pub weight: Option<u32>,
+    /// 1 or more: it understands the JSON forms.
+    pub protocol: u32,
+    /// What lets it in, where that is asked for.
+    pub token: Option<String>,
+}
+
+/// A sign of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beat<'a> {
+    /// The worker's clock, to be shown and not to be judged by.
+    pub clock: &'a [u8],
+    /// How long ago, in milliseconds, the worker's interpreters last answered.
+    pub interp_ms: Option<u64>,
+}
+
+/// Which jobs to list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobsQuery {
+    /// Only these.
+    pub state: Option<State>,
+    /// 1 to 1000.
+    pub limit: usize,
+    /// Only older ones than this. There need not be such a job.
+    pub after: Option<JobId>,
+}
+
+/// A worker's answer with a handle that no attempt can have. What is wrong with it depends on what the coordinator knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misnamed<'a> {
+    handle: Cow<'a, [u8]>,
+    progress: bool,
+}
+
+impl Misnamed<'_> {
+    /// How it is refused: to a connection that has or has not registered, by a coordinator that knows some jobs.
+    pub fn refusal(&self, registered: bool, known: impl FnOnce(JobId) -> bool) -> Refusal {
+        if self.progress {
+            return Refusal::new(Code::StaleAttempt, excerpt(&self.handle));
+        }
+        if !registered {
+            return not_a_worker();
+        }
+        let job = self.job().filter(|&job| known(job));
+        let code = if job.is_some() {
+            Code::StaleAttempt
+        } else {
+            Code::UnknownJob
+        };
+        Refusal::new(code, excerpt(&self.handle))
+    }
+
+    /// The job that it is about: `JOB-1.1` and `JOB-1.01` are about `JOB-1`.
+    fn job(&self) -> Option<JobId> {
+        let dot = memchr(b'.', &self.handle)?;
+        let attempt = &self.handle[dot + 1..];
+        if attempt.is_empty() || !attempt.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
+        JobId::parse(&self.handle[..dot]).ok()
+    }
+}
+
+/// What to answer to `HEARTBEAT`, `JOB_COMPLETE` and `JOB_FAILED` from a connection that has not registered.
+fn not_a_worker() -> Refusal {
+    Refusal::new(Code::NotAWorker, "REGISTER first")
+}
+
+/// What a client can say, and what becomes of it: the answer to `HELP`.
+pub const VERBS: &[(&str, &str)] = &[
+    (
+        "SUBMIT_JOB:<data>",
+        "submit a job; JOB_ACCEPTED now, JOB_RESULT when it is done",
+    ),
+    (
+        "SUBMIT:{json}",
+        "the same with options: data priority requires delay timeout deadline retries key affinity",
+    ),
+    ("STATUS", "counts of jobs, workers and slots"),
+    ("JOB:<id>", "everything about one job"),
+    ("JOBS:{json}", "a page of jobs, newest first: state limit after"),
+    ("WORKERS", "the workers"),
+    ("WAIT:<id>", "be sent the JOB_RESULT of this job"),
+    ("CANCEL:<id>", "cancel a job"),
+    ("RETRY:<id>", "queue a failed or expired job again"),
+    ("PAUSE", "hand out no more jobs; RESUME goes on"),
+    ("RESUME", "hand out jobs again"),
+    ("WATCH", "be sent EVENT lines; WATCH:off ends it"),
+    (
+        "FORMAT:json|tcl",
+        "the form of structured answers on this connection",
+    ),
+    ("AUTH:<token>", "show a token, where one is asked for"),
+    ("PING", "PONG"),
+    ("HELP", "this"),
+];
+
+/// Reads a line, without its `\n`, from a worker or a client. A `\r` at its end is dropped.
+///
+/// # Errors
+/// `unknown-verb`, `bad-json`, `bad-request`, and `unknown-job` for what is not even the name of a job.
+pub fn parse_request(line: &[u8]) -> Result<Request<'_>, Refusal> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let (verb, given) = match memchr(b':', line) {
+        Some(colon) => (&line[..colon], Some(&line[colon + 1..])),
+        None => (line, None),
+    };
+    let rest = given.unwrap_or_default();
+    Ok(match verb {
+        b"SUBMIT_JOB" => Request::Submit(Submission {
+            data: Cow::Borrowed(given.ok_or_else(|| Refusal::bad_request("expected SUBMIT_JOB:<data>"))?),
+            options: SubmitOptions::default(),
+        }),
+        b"JOB_COMPLETE" => complete(rest)?,
+        b"HEARTBEAT" => Request::Heartbeat(beat(rest)),
+        b"PING" => Request::Ping,
+        b"PONG" | b"" => Request::Empty,
+        b"JOB_PROGRESS" => progress(rest)?,
+        b"JOB_FAILED" => failed(rest)?,
+        b"SUBMIT" => Request::Submit(submission(json::object(rest)?)?),
+        b"REGISTER" => Request::Register(registration(json::object(rest)?)?),
+        b"DRAIN" => Request::Drain,
+        b"STATUS" => Request::Status,
+        b"JOB" => Request::Job(job(rest)?),
+        b"JOBS" if rest.is_empty() => Request::Jobs(jobs_query(Map::new())?),
+        b"JOBS" => Request::Jobs(jobs_query(json::object(rest)?)?),
+        b"WORKERS" => Request::Workers,
+        b"WAIT" => Request::Wait(job(rest)?),
+        b"CANCEL" => Request::Cancel(job(rest)?),
+        b"RETRY" => Request::Retry(job(rest)?),
+        b"PAUSE" => Request::Pause,
+        b"RESUME" => Request::Resume,
+        b"WATCH" => Request::Watch(rest != b"off"),
+        b"FORMAT" => Request::Format(match rest {
+            b"json" => Format::Json,
+            b"tcl" => Format::Tcl,
+            _ => return Err(Refusal::bad_request("expected FORMAT:json or FORMAT:tcl")),
+        }),
+        b"AUTH" => Request::Auth(rest),
+        b"HELP" => Request::Help,
+        _ => return Err(unknown_verb(verb)),
+    })
+}
+
+#[cold]
+fn unknown_verb(verb: &[u8]) -> Refusal {
+    let printable = |c: char| matches!(c, '\'' | '"' | '\\') || c.escape_debug().len() == 1;
+    let shown: String = excerpt(verb)
+        .chars()
+        .map(|c| if printable(c) { c } else { '?' })
+        .collect();
+    Refusal::new(Code::UnknownVerb, format!("{shown} (HELP lists the verbs)"))
+}
+
+/// `<handle>:<rest>`.
+fn split(text: &[u8]) -> (&[u8], &[u8]) {
+    match memchr(b':', text) {
+        Some(colon) => (&text[..colon], &text[colon + 1..]),
+        None => (text, &[]),
+    }
+}
+
+fn job(name: &[u8]) -> Result<JobId, Refusal> {
+    JobId::parse(name).map_err(|_| Refusal::new(Code::UnknownJob, excerpt(name)))
+}
+
+fn misnamed(handle: Cow<'_, [u8]>, progress: bool) -> Request<'_> {
+    Request::Misnamed(Misnamed { handle, progress })
+}
+
+fn complete(rest: &[u8]) -> Result<Request<'_>, Refusal> {
+    let (name, result) = if rest.first() == Some(&b'{') {
+        let mut fields = json::object(rest)?;
+        let (Some(name), Some(result)) = (fields.remove("handle"), fields.remove("result")) else {
+            return Err(Refusal::bad_request(
+                "expected JOB_COMPLETE:{\"handle\":...,\"result\":...}",
+            ));
+        };
+        (owned(name), owned(result))
+    } else {
+        let (name, result) = split(rest);
+        (Cow::Borrowed(name), Cow::Borrowed(result))
+    };
+    Ok(match Handle::parse(&name) {
+        Ok(handle) => Request::Complete { handle, result },
+        Err(_) => misnamed(name, false),
+    })
+}
+
+fn failed(rest: &[u8]) -> Result<Request<'_>, Refusal> {
+    let (name, message, info) = if rest.first() == Some(&b'{') {
+        let mut fields = json::object(rest)?;
+        let (Some(name), Some(message)) = (fields.remove("handle"), fields.remove("message")) else {
+            return Err(Refusal::bad_request(
+                "expected JOB_FAILED:{\"handle\":...,\"message\":...}",
+            ));
+        };
+        (owned(name), owned(message), fields.remove("info").map(json::text))
+    } else {
+        let (name, message) = split(rest);
+        (Cow::Borrowed(name), Cow::Borrowed(message), None)
+    };
+    Ok(match Handle::parse(&name) {
+        Ok(handle) => Request::Failed {
+            handle,
+            message,
+            info,
+        },
+        Err(_) => misnamed(name, false),
+    })
+}
+
+fn owned<'a>(value: Value) -> Cow<'a, [u8]> {
+    Cow::Owned(json::text(value).into_bytes())
+}
+
+fn progress(rest: &[u8]) -> Result<Request<'_>, Refusal> {
+    let (name, rest) = split(rest);
+    let (percent, note) = split(rest);
+    let Ok(handle) = Handle::parse(name) else {
+        return Ok(misnamed(Cow::Borrowed(name), true));
+    };
+    let percent = percentage(percent)
+        .ok_or_else(|| Refusal::bad_request("expected JOB_PROGRESS:<handle>:<percent>:<note>"))?;
+    Ok(Request::Progress {
+        handle,
+        percent,
+        note,
+    })
+}
+
+fn percentage(text: &[u8]) -> Option<f64> {
+    let text = std::str::from_utf8(text).ok()?.trim_ascii();
+    let number = match text.parse() {
+        Ok(number) => number,
+        // 0x10 is a number to Tcl.
+        Err(_) => json::integer(text)? as f64,
+    };
+    // No -0.
+    Some(number + 0.0).filter(|number| (0.0..=100.0).contains(number))
+}
+
+fn beat(rest: &[u8]) -> Beat<'_> {
+    let (clock, age) = split(rest);
+    let interp_ms = std::str::from_utf8(age).ok().and_then(|age| age.parse().ok());
+    Beat {
+        // Whatever else has a colon is a clock.
+        clock: if interp_ms.is_some() { clock } else { rest },
+        interp_ms,
+    }
+}
+
+/// A whole number in a range.
+fn ranged(value: Value, range: std::ops::RangeInclusive<i64>) -> Option<i64> {
+    json::integer(&json::text(value)).filter(|number| range.contains(number))
+}
+
+fn submission<'a>(fields: Map<String, Value>) -> Result<Submission<'a>, Refusal> {
+    if !fields.contains_key("data") {
+        return Err(Refusal::bad_request("expected SUBMIT:{\"data\":...}"));
+    }
+    let mut data = Cow::Borrowed(&b""[..]);
+    let mut options = SubmitOptions::default();
+    for (name, value) in fields {
+        let refuse = |text: &str| Refusal::bad_request(text);
+        match name.as_str() {
+            "data" => data = owned(value),
+            "priority" => {
+                let number = ranged(value, -100..=100)
+                    .ok_or_else(|| refuse("priority is a whole number from -100 to 100"))?;
+                options.priority = Some(number as i32);
+            }
+            "requires" => {
+                let mut words = json::words(value, 16)
+                    .ok_or_else(|| refuse("requires is a list of at most 16 capabilities"))?;
+                words.sort_unstable();
+                words.dedup();
+                options.requires = Some(words);
+            }
+            "delay" => options.delay = Some(duration(&name, value)?),
+            "timeout" => options.timeout = Some(duration(&name, value)?),
+            "deadline" => options.deadline = Some(duration(&name, value)?),
+            "retries" => {
+                let number = ranged(value, 0..=100)
+                    .ok_or_else(|| refuse("retries is a whole number from 0 to 100"))?;
+                options.retries = Some(number as u32);
+            }
+            "key" => options.key = Some(json::text(value)).filter(|key| !key.is_empty()),
+            "affinity" => options.affinity = Some(json::text(value)).filter(|name| !name.is_empty()),
+            _ => {
+                return Err(Refusal::bad_request(format!(
+                    "unknown option {}: expected data, priority, requires, delay, timeout, deadline, retries, key or affinity",
+                    excerpt(name.as_bytes())
+                )));
+            }
+        }
+    }
+    Ok(Submission { data, options })
+}
+
+fn duration(name: &str, value: Value) -> Result<Duration, Refusal> {
+    parse_duration(&json::text(value)).ok_or_else(|| {
+        Refusal::bad_request(format!(
+            "{name} is a duration such as 500ms, 10s or 2m (a bare number is seconds)"
+        ))
+    })
+}
+
+fn registration(mut fields: Map<String, Value>) -> Result<Registration, Refusal> {
+    let id = fields.remove("id").map(json::text).unwrap_or_default();
+    let fits = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '@' | '-');
+    if !id.chars().all(fits) || !(1..=64).contains(&id.chars().count()) {
+        return Err(Refusal::bad_request(
+            "id must be 1 to 64 letters, digits or _ . @ -",
+        ));
+    }
+    let mut number = |name: &str, range, otherwise| match fields.remove(name) {
+        Some(value) => ranged(value, range),
+        None => Some(otherwise),
+    };
+    let most = i64::from(u32::MAX);
+    let (slots, protocol, weight) = (
+        number("slots", 1..=1000, 1),
+        number("protocol", -most..=most, 0),
+        number("weight", 1..=10_000, 0),
+    );
+    let capabilities = match fields.remove("capabilities") {
+        Some(value) => json::words(value, 64),
+        None => Some(Vec::new()),
+    };
+    let refuse = |text: &str| Refusal::bad_request(text);
+    let slots = slots.ok_or_else(|| refuse("slots is a whole number from 1 to 1000"))?;
+    let capabilities = capabilities.ok_or_else(|| refuse("capabilities is a list of at most 64 words"))?;
+    let protocol = protocol.ok_or_else(|| refuse("protocol is a whole number"))?;
+    let weight = weight.ok_or_else(|| refuse("weight is a whole number from 1 to 10000"))?;
+    Ok(Registration {
+        id,
+        kind: fields
+            .remove("type")
+            .map_or_else(|| "worker".to_owned(), json::text),
+        capabilities,
+        slots: slots as u32,
+        weight: Some(weight as u32).filter(|&weight| weight > 0),
+        protocol: u32::try_from(protocol).unwrap_or(0),
+        token: fields.remove("token").map(json::text),
+    })
+}
+
+fn jobs_query(mut fields: Map<String, Value>) -> Result<JobsQuery, Refusal> {
+    if let Some(name) = fields
+        .keys()
+        .find(|name| !["state", "limit", "after"].contains(&name.as_str()))
+    {
+        return Err(Refusal::bad_request(format!(
+            "unknown option {}: expected state, limit or after",
+            excerpt(name.as_bytes())
+        )));
+    }
+    let limit = match fields.remove("limit") {
+        Some(value) => ranged(value, 1..=1000)
+            .ok_or_else(|| Refusal::bad_request("limit is a whole number from 1 to 1000"))?,
+        None => 50,
+    };
+    let mut text = |name: &str| {
+        fields
+            .remove(name)
+            .map(json::text)
+            .filter(|text| !text.is_empty())
+    };
+    let state = match text("state") {
+        Some(state) => Some(state.parse().map_err(|_| {
+            let mut names = State::ALL.map(State::as_str);
+            names.sort_unstable();
+            Refusal::bad_request(format!("state is one of {}", names.join(", ")))
+        })?),
+        None => None,
+    };
+    let after = match text("after") {
+        Some(after) => Some(page_end(&after).ok_or_else(|| Refusal::bad_request("after is a job id"))?),
+        None => None,
+    };
+    Ok(JobsQuery {
+        state,
+        limit: limit as usize,
+        after,
+    })
+}
+
+/// `JOB-` and up to 15 digits.
+fn page_end(text: &str) -> Option<JobId> {
+    let digits = text.strip_prefix("JOB-")?;
+    if digits.len() > 15 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse().ok().map(JobId)
+}
