@@ -107,3 +107,82 @@ impl<'c> Lines<'_, 'c> {
         self.chunk
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lines of a chunk.
+    fn take(buffer: &mut LineBuffer, chunk: &[u8]) -> Vec<String> {
+        let mut lines = buffer.feed(chunk);
+        let mut taken = Vec::new();
+        while let Some(line) = lines.next_line() {
+            taken.push(match line {
+                Ok(line) => String::from_utf8_lossy(line).into_owned(),
+                Err(error) => error.to_string(),
+            });
+        }
+        taken
+    }
+
+    #[test]
+    fn lines_may_come_in_pieces() {
+        let mut buffer = LineBuffer::new(100);
+        assert_eq!(take(&mut buffer, b"a\n\nb"), ["a", ""]);
+        assert_eq!(take(&mut buffer, b"c"), [""; 0]);
+        assert_eq!(take(&mut buffer, b"\nd\n"), ["bc", "d"]);
+        assert_eq!(take(&mut buffer, b"e"), [""; 0]);
+        assert_eq!(buffer.finish().as_deref(), Some(&b"e"[..]));
+        assert_eq!(buffer.finish(), None);
+    }
+
+    #[test]
+    fn whole_lines_are_not_copied() {
+        let mut buffer = LineBuffer::new(100);
+        let chunk = b"abc\n";
+        let mut lines = buffer.feed(chunk);
+        let line = lines.next_line().unwrap().unwrap();
+        assert_eq!(line.as_ptr(), chunk.as_ptr());
+        assert_eq!(lines.next_line(), None);
+    }
+
+    #[test]
+    fn an_idle_connection_holds_no_memory() {
+        let mut buffer = LineBuffer::new(100);
+        take(&mut buffer, b"ab");
+        assert_eq!(buffer.held(), 2);
+        take(&mut buffer, b"c\n");
+        assert_eq!((buffer.held(), buffer.rest.capacity()), (0, 0));
+    }
+
+    #[test]
+    fn the_limit_does_not_wait_for_the_end_of_the_line() {
+        for (chunks, expected) in [
+            (&["abcd\nx\n"][..], &["abcd", "x"][..]),
+            (&["abcde\nx\n"], &["the longest line is 4 bytes"]),
+            (&["ok\nabcde"], &["ok", "the longest line is 4 bytes"]),
+            (&["abcd", "e"], &["the longest line is 4 bytes"]),
+            (&["abcd", "\n"], &["abcd"]),
+            (&["abcde", "\nx\n"], &["the longest line is 4 bytes"]),
+        ] {
+            let mut buffer = LineBuffer::new(4);
+            let lines: Vec<_> = chunks
+                .iter()
+                .flat_map(|chunk| take(&mut buffer, chunk.as_bytes()))
+                .collect();
+            assert_eq!(lines, expected, "{chunks:?}");
+        }
+    }
+
+    #[test]
+    fn one_may_stop_in_the_middle_of_a_chunk() {
+        let mut buffer = LineBuffer::new(100);
+        take(&mut buffer, b"a");
+        let mut lines = buffer.feed(b"b\nc\nd");
+        assert_eq!(lines.next_line(), Some(Ok(&b"ab"[..])));
+        let rest = lines.rest();
+        assert_eq!(rest, b"c\nd");
+        assert_eq!(take(&mut buffer, rest), ["c"]);
+        assert_eq!(take(&mut buffer, b"\n"), ["d"]);
+    }
+}

@@ -104,3 +104,72 @@ fn split(text: &[u8]) -> (&[u8], &[u8]) {
         None => (text, &[]),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::JobId;
+
+    fn process(job: u64, attempt: u32, data: &str) -> Order<'_> {
+        let job = JobId(job);
+        Order::Process {
+            handle: Handle { job, attempt },
+            data: Cow::Borrowed(data.as_bytes()),
+        }
+    }
+
+    #[test]
+    fn orders() {
+        for (line, expected) in [
+            ("PROCESS_JOB:JOB-1:a:b", process(1, 1, "a:b")),
+            ("PROCESS_JOB:JOB-7.3:\r", process(7, 3, "")),
+            ("PROCESS_JOB:JOB-1:{\"a\":1}", process(1, 1, "{\"a\":1}")),
+            (
+                "PROCESS_JOB:{\"handle\":\"JOB-1\",\"data\":\"a\\nb\"}",
+                process(1, 1, "a\nb"),
+            ),
+            ("CANCEL_JOB:JOB-2", Order::Cancel(Handle::first(JobId(2)))),
+            ("DRAIN", Order::Drain),
+            ("PING", Order::Ping),
+            ("PONG", Order::Pong),
+            (
+                "ERROR:replaced:worker a: gone",
+                Order::Error {
+                    code: b"replaced",
+                    text: b"worker a: gone",
+                },
+            ),
+        ] {
+            assert_eq!(parse_order(line.as_bytes()), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn registered_may_leave_things_out() {
+        let expected = Registered {
+            epoch: "e".into(),
+            ..Registered::default()
+        };
+        assert_eq!(
+            parse_order(b"REGISTERED:{\"epoch\":\"e\",\"new\":[1]}"),
+            Order::Registered(expected)
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_ignored() {
+        for line in [
+            "",
+            "NEW:x",
+            "process_job:JOB-1:x",
+            "PROCESS_JOB:JOB-1",
+            "PROCESS_JOB:JOB-1.1:x",
+            "PROCESS_JOB:{\"handle\":\"JOB-1\"}",
+            "PROCESS_JOB:{",
+            "CANCEL_JOB:x",
+            "REGISTERED:x",
+        ] {
+            assert_eq!(parse_order(line.as_bytes()), Order::Unknown, "{line}");
+        }
+    }
+}

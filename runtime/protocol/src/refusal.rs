@@ -79,3 +79,40 @@ pub(crate) fn excerpt(name: &[u8]) -> String {
     let start = &name[..name.len().min(160)];
     String::from_utf8_lossy(start).chars().take(40).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_on_the_protocol_has_these_codes() {
+        let page = include_str!("../../../docs/protocol.md");
+        let table = page
+            .split("## Errors")
+            .nth(1)
+            .and_then(|rest| rest.split("\n## ").next())
+            .unwrap();
+        for row in table.lines().filter_map(|line| line.strip_prefix("| `")) {
+            let (code, meaning) = row
+                .strip_suffix(" |")
+                .and_then(|row| row.split_once("` | "))
+                .unwrap();
+            let found = Code::ALL.iter().find(|known| known.as_str() == code);
+            assert_eq!(found.map(|known| known.meaning()), Some(meaning), "{code}");
+        }
+    }
+
+    #[test]
+    fn refusals_print_as_they_are_sent() {
+        let refusal = Refusal::new(Code::UnknownJob, "JOB-9");
+        assert_eq!(refusal.to_string(), "unknown-job:JOB-9");
+    }
+
+    #[test]
+    fn excerpts_are_forty_characters_of_whatever_it_is() {
+        assert_eq!(excerpt("ç".repeat(50).as_bytes()), "ç".repeat(40));
+        assert_eq!(excerpt("😀".repeat(50).as_bytes()), "😀".repeat(40));
+        assert_eq!(excerpt(&[0xff; 50]), "\u{fffd}".repeat(40));
+        assert_eq!(excerpt(b"short"), "short");
+    }
+}

@@ -518,3 +518,169 @@ fn page_end(text: &str) -> Option<JobId> {
     }
     digits.parse().ok().map(JobId)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Request<'_>, String> {
+        parse_request(line.as_bytes()).map_err(|refusal| refusal.to_string())
+    }
+
+    #[test]
+    fn words_alone() {
+        for (line, expected) in [
+            ("", Request::Empty),
+            ("\r", Request::Empty),
+            ("PONG", Request::Empty),
+            ("PING", Request::Ping),
+            ("PING\r", Request::Ping),
+            ("STATUS", Request::Status),
+            ("WORKERS", Request::Workers),
+            ("HELP", Request::Help),
+            ("DRAIN", Request::Drain),
+            ("PAUSE", Request::Pause),
+            ("RESUME", Request::Resume),
+            ("WATCH", Request::Watch(true)),
+            ("WATCH:off", Request::Watch(false)),
+            ("FORMAT:json", Request::Format(Format::Json)),
+            ("FORMAT:tcl", Request::Format(Format::Tcl)),
+            ("AUTH:a:b", Request::Auth(b"a:b")),
+            ("JOB:JOB-1", Request::Job(JobId(1))),
+            ("WAIT:JOB-2", Request::Wait(JobId(2))),
+            ("CANCEL:JOB-3", Request::Cancel(JobId(3))),
+            ("RETRY:JOB-4", Request::Retry(JobId(4))),
+        ] {
+            assert_eq!(parse(line), Ok(expected), "{line}");
+        }
+    }
+
+    #[test]
+    fn classic_lines_are_not_copied() {
+        for line in ["SUBMIT_JOB:a:b", "JOB_COMPLETE:JOB-1:a:b", "JOB_FAILED:JOB-1:a:b"] {
+            let (Request::Submit(Submission { data, .. })
+            | Request::Complete { result: data, .. }
+            | Request::Failed { message: data, .. }) = parse(line).unwrap()
+            else {
+                panic!("{line}");
+            };
+            assert!(matches!(data, Cow::Borrowed(b"a:b")), "{line}");
+        }
+    }
+
+    #[test]
+    fn data_are_verbatim_bytes() {
+        let Ok(Request::Submit(job)) = parse_request(b"SUBMIT_JOB:\xff\0 :{\r\r") else {
+            panic!("not a submission");
+        };
+        assert_eq!(&*job.data, b"\xff\0 :{\r");
+    }
+
+    #[test]
+    fn every_option_of_a_submission() {
+        let line = r#"SUBMIT:{"data":"a\nb","priority":-5,"requires":["gpu","data","gpu"],"delay":"20ms","timeout":1.5,
+            "deadline":"1h","retries":"7","key":"k","affinity":"tenant-7"}"#;
+        let options = SubmitOptions {
+            priority: Some(-5),
+            requires: Some(vec!["data".into(), "gpu".into()]),
+            delay: Some(Duration::from_millis(20)),
+            timeout: Some(Duration::from_millis(1500)),
+            deadline: Some(Duration::from_secs(3600)),
+            retries: Some(7),
+            key: Some("k".into()),
+            affinity: Some("tenant-7".into()),
+        };
+        let data = Cow::Borrowed(&b"a\nb"[..]);
+        assert_eq!(parse(line), Ok(Request::Submit(Submission { data, options })));
+    }
+
+    #[test]
+    fn the_mistakes_of_new_fields() {
+        for (line, expected) in [
+            (
+                r#"SUBMIT:{"data":1,"deadline":"soon"}"#,
+                "bad-request:deadline is a duration such as 500ms, 10s or 2m (a bare number is seconds)",
+            ),
+            (
+                r#"SUBMIT:{"data":1,"nope":1}"#,
+                "bad-request:unknown option nope: expected data, priority, requires, delay, timeout, deadline, retries, key or affinity",
+            ),
+            (
+                r#"REGISTER:{"id":"w","weight":0}"#,
+                "bad-request:weight is a whole number from 1 to 10000",
+            ),
+            (
+                r#"JOB_FAILED:{"handle":"JOB-1"}"#,
+                "bad-request:expected JOB_FAILED:{\"handle\":...,\"message\":...}",
+            ),
+            ("RETRY:x", "unknown-job:x"),
+        ] {
+            assert_eq!(parse(line), Err(expected.to_owned()), "{line}");
+        }
+    }
+
+    #[test]
+    fn heartbeats() {
+        for (line, clock, interp_ms) in [
+            ("HEARTBEAT", "", None),
+            ("HEARTBEAT:1633046400", "1633046400", None),
+            ("HEARTBEAT:1633046400:12", "1633046400", Some(12)),
+            ("HEARTBEAT:12:34:56", "12:34:56", None),
+        ] {
+            let clock = clock.as_bytes();
+            assert_eq!(
+                parse(line),
+                Ok(Request::Heartbeat(Beat { clock, interp_ms })),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_handle_that_there_cannot_be() {
+        for (line, registered, expected) in [
+            ("JOB_COMPLETE", false, "not-a-worker:REGISTER first"),
+            ("JOB_COMPLETE:JOB-1.1:x", true, "stale-attempt:JOB-1.1"),
+            ("JOB_COMPLETE:JOB-2.1:x", true, "unknown-job:JOB-2.1"),
+            ("JOB_FAILED:JOB-01:x", true, "unknown-job:JOB-01"),
+            ("JOB_PROGRESS:a:b", false, "stale-attempt:a"),
+        ] {
+            let Ok(Request::Misnamed(answer)) = parse(line) else {
+                panic!("{line}");
+            };
+            let refusal = answer.refusal(registered, |job| job == JobId(1));
+            assert_eq!(refusal.to_string(), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn surrogates_without_their_other_half() {
+        for (text, expected) in [
+            (r"\ud83d\ude00", "😀"),
+            (r"\uD83D\uDE00", "😀"),
+            (r"\ud83d", "\u{fffd}"),
+            (r"\ude00\ud83d", "\u{fffd}\u{fffd}"),
+            (r"\ud83d\ud83d\ude00!", "\u{fffd}😀!"),
+            (r"\\ud83d", r"\ud83d"),
+            (r"ç\\\ud83dç", "ç\\\u{fffd}ç"),
+        ] {
+            let line = format!("SUBMIT:{{\"data\":\"{text}\"}}");
+            let Ok(Request::Submit(job)) = parse(&line) else {
+                panic!("{line}");
+            };
+            assert_eq!(String::from_utf8_lossy(&job.data), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn help_names_every_verb_of_clients() {
+        for (usage, _) in VERBS {
+            let verb = usage.split(':').next().unwrap_or_default();
+            let refusal = parse_request(verb.as_bytes()).err();
+            assert!(
+                refusal.is_none_or(|refusal| refusal.code != Code::UnknownVerb),
+                "{verb}"
+            );
+        }
+    }
+}

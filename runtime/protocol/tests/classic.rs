@@ -1,5 +1,6 @@
 //! The same lines to the classic coordinator, under a real tclsh: what it accepts and refuses, with which code and text, and
 //! what it makes of a submission, is what this crate does.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 mod common;
 
 use serde_json::{Value, json};

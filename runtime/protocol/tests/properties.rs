@@ -1,4 +1,6 @@
 //! What is written is read as the same, nothing that arrives is too strange to be read, and how a stream is cut does not matter.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use proptest::collection::vec;
