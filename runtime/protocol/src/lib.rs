@@ -4,7 +4,7 @@
 //! nothing of what becomes of a job.
 //!
 //! A coordinator cuts what it receives into lines with a [`LineBuffer`] and reads each with [`parse_request`]; a worker
-//! reads its lines with [`parse_order`]. Both answer with the functions of [`write`].
+//! reads its lines with [`parse_order`]. Both answer with the functions of [`mod@write`].
 #![forbid(unsafe_code)]
 
 mod duration;
