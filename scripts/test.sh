@@ -35,6 +35,8 @@ step_scripts() {
     torhost
     tclsh tests/scripts/all.tcl
     "$torhost" tests/scripts/all.tcl
+    # The coordinator in Rust is held to the same tests.
+    TOR_COORDINATOR=tests/scripts/hosted.tor TOR_SHELL_COORDINATOR=$torhost tclsh tests/scripts/all.tcl
 }
 
 step_mixed() {

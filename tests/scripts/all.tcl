@@ -1,7 +1,8 @@
 # all.tcl --
 #
 #	Runs the tests of the node scripts. The shell that runs this also runs the nodes, unless the environment
-#	says otherwise: TOR_SHELL_COORDINATOR, TOR_SHELL_WORKER, TOR_SHELL_CLIENT.
+#	says otherwise: TOR_SHELL_COORDINATOR, TOR_SHELL_WORKER, TOR_SHELL_CLIENT. TOR_COORDINATOR names another coordinator
+#	than the classic one, such as tests/scripts/hosted.tor.
 #
 #	    tclsh tests/scripts/all.tcl ?-file pattern? ?-match pattern? ...
 #

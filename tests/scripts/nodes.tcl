@@ -5,6 +5,9 @@
 
 package require tcltest 2.3
 
+# Where another coordinator is held to these tests, its command line and its built-in routes are its own.
+tcltest::testConstraint classicCoordinator [expr {![info exists ::env(TOR_COORDINATOR)]}]
+
 namespace eval Nodes {
     variable root [file normalize [file join [file dirname [info script]] .. ..]]
     variable limit 20000
@@ -52,7 +55,7 @@ proc Nodes::listen {ch} {
 
 # Nodes::spawn --
 #
-#	Starts a node of examples/classic.
+#	Starts a node of examples/classic, or TOR_COORDINATOR in place of the coordinator.
 #
 # Arguments:
 #	name	the script
@@ -66,6 +69,9 @@ proc Nodes::spawn {name args} {
     variable pids
     set kind [string trimright $name 12]
     set script [file join $root [expr {$kind eq "client" ? "nodes" : "examples/classic"}] $name.tor]
+    if {$kind eq "coordinator" && [info exists ::env(TOR_COORDINATOR)]} {
+	set script [file join $root $::env(TOR_COORDINATOR)]
+    }
     set ch [open |[list [shell $kind] $script {*}$args 2>@1] r+]
     lappend pids {*}[pid $ch]
     return [listen $ch]

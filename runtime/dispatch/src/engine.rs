@@ -178,7 +178,8 @@ impl Engine {
         }
     }
 
-    /// Whether [`Output::Event`] is wanted. At first it is not.
+    /// Whether every [`Output::Event`] is wanted. At first only the rare ones are: of workers, and of attempts that failed or were
+    /// lost.
     pub fn report_events(&mut self, wanted: bool) {
         self.events = wanted;
     }
@@ -1028,7 +1029,11 @@ impl Engine {
     }
 
     fn event(&mut self, name: &'static str, fill: impl FnOnce(&mut Event)) {
-        if self.events {
+        let is_rare = matches!(
+            name,
+            "requeued" | "retried" | "worker-up" | "worker-down" | "worker-suspect"
+        );
+        if self.events || is_rare {
             let mut event = Event {
                 name,
                 job: None,

@@ -13,7 +13,13 @@
 //! let now = Duration::ZERO;
 //! let worker = engine.worker_joined(now, Joining::new("worker1"));
 //! let job = engine.submit(now, Submission::new(*b"hello"), Some(Client(7)))?.job;
-//! let Some(Output::Assign { handle, .. }) = engine.poll_output() else { panic!() };
+//! let handle = loop {
+//!     match engine.poll_output() {
+//!         Some(Output::Assign { handle, .. }) => break handle,
+//!         Some(_) => {}
+//!         None => panic!("a worker is free"),
+//!     }
+//! };
 //! engine.completed(now, worker, handle, (*b"done").into())?;
 //! assert!(matches!(engine.poll_output(), Some(Output::Ended { client: Client(7), job: ended, .. }) if ended == job));
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -38,7 +38,7 @@ pub enum Output {
         /// Its result, or why there is none.
         result: Arc<[u8]>,
     },
-    /// Tell those who watch. Only while [`crate::Engine::report_events`] is on.
+    /// Tell those who watch. See [`crate::Engine::report_events`].
     Event(Event),
 }
 

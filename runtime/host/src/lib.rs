@@ -5,13 +5,16 @@
 //! - `cli`: which of the below an invocation is for;
 //! - `interactive`: a `tclsh` prompt with line editing, on a live event loop;
 //! - `tor`: the package `tor`, one module an ensemble;
+//! - `coordinator`: the dispatch engine, spoken to by the line protocol, on the thread of the `reactor`;
 //! - `supervisor`: `torhost up`, `ps`, `down`;
 //! - `topology_commands`: `torhost check`, `fmt`, `show`, `graph`.
 #![forbid(unsafe_code)]
 
 pub mod cli;
+mod coordinator;
 mod interactive;
 mod logging;
+mod reactor;
 mod supervisor;
 mod topology_commands;
 mod tor;

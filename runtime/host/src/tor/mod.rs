@@ -2,6 +2,7 @@
 //!
 //! [`COMMANDS`] is the one table of its commands. The usage errors, `tor::help` and the reference pages in `docs/commands/` are
 //! made from it.
+mod coordinator;
 mod json;
 mod log;
 mod reference;
@@ -54,6 +55,7 @@ impl Command {
 fn commands() -> impl Iterator<Item = &'static Command> {
     [
         topology::COMMANDS,
+        coordinator::COMMANDS,
         log::COMMANDS,
         json::COMMANDS,
         stats::COMMANDS,

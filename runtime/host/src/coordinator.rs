@@ -1,0 +1,632 @@
+//! A coordinator: the dispatch engine, spoken to by the line protocol.
+use crate::reactor::{Conn, Io, Limits, Service};
+use serde_json::{Map, Value, json};
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use torhost_dispatch::{
+    AnswerError, Client, Config, Engine, Event, Job, Joining, Outcome, Output, Progress, SubmitError,
+    WorkerKey, WorkerState,
+};
+use torhost_protocol::{
+    Beat, Code, Format, Handle, JobId, JobsQuery, Refusal, Registered, Registration, Request, State,
+    SubmitOptions, VERBS, parse_request, write,
+};
+
+/// What a worker must understand to be sent data with line ends.
+const MULTILINE: &str = "multiline";
+/// How many jobs one `JOBS` looks at, at most.
+const PAGE_SCAN: u64 = 10_000;
+/// How much of data and results a list shows, in characters.
+const BRIEF: usize = 100;
+
+/// What a coordinator is told once.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) engine: Config,
+    /// How often workers are told to beat.
+    pub(crate) heartbeat: Duration,
+    pub(crate) limits: Limits,
+    pub(crate) max_connections: usize,
+}
+
+/// A coordinator, as a service of the reactor.
+pub(crate) struct Coordinator {
+    settings: Settings,
+    engine: Engine,
+    /// The engine's times count from here.
+    origin: Instant,
+    /// The same moment, for people, in milliseconds since 1970.
+    origin_ms: u64,
+    /// Tells one life of the job numbers from the next.
+    epoch: String,
+    peers: HashMap<Conn, Peer>,
+    links: HashMap<WorkerKey, Link>,
+    watching: HashSet<Conn>,
+}
+
+/// A connection.
+#[derive(Default)]
+struct Peer {
+    format: Option<Format>,
+    /// The worker that it registered as.
+    worker: Option<WorkerKey>,
+}
+
+/// What only people want to know of a worker, and its connection.
+struct Link {
+    conn: Conn,
+    kind: String,
+    capabilities: Vec<String>,
+    clock: String,
+    interp_ms: Option<u64>,
+}
+
+impl Coordinator {
+    pub(crate) fn new(settings: Settings) -> Coordinator {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let seed = since_1970.as_nanos() as u64 ^ u64::from(std::process::id()) << 48;
+        Coordinator {
+            engine: Engine::new(settings.engine.clone(), seed),
+            settings,
+            origin: Instant::now(),
+            origin_ms: since_1970.as_millis() as u64,
+            epoch: format!("{seed:x}"),
+            peers: HashMap::new(),
+            links: HashMap::new(),
+            watching: HashSet::new(),
+        }
+    }
+
+    /// Listens, on all of the addresses and on one port, which it tells.
+    pub(crate) fn listen(&mut self, io: &mut Io, addresses: &[SocketAddr]) -> Result<u16, String> {
+        let mut port = None;
+        for &address in addresses {
+            let mut address = address;
+            // The port that was free for the first is the one for all.
+            if let Some(port) = port {
+                address.set_port(port);
+            }
+            let busy = b"ERROR:busy:no more connections can be served; try again later\n";
+            let bound = io
+                .listen(address, self.settings.limits, busy)
+                .map_err(|error| format!("cannot listen on {address}: {error}"))?;
+            port = Some(bound.port());
+        }
+        port.ok_or_else(|| "there is no address to listen on".to_owned())
+    }
+
+    fn now(&self, io: &Io) -> Duration {
+        io.now().saturating_duration_since(self.origin)
+    }
+
+    fn serve(&mut self, io: &mut Io, conn: Conn, line: &[u8]) -> Result<(), Refusal> {
+        let now = self.now(io);
+        let worker = self.peers.get(&conn).and_then(|peer| peer.worker);
+        let request = parse_request(line);
+        let is_answer = matches!(
+            request,
+            Ok(Request::Complete { .. }
+                | Request::Failed { .. }
+                | Request::Progress { .. }
+                | Request::Heartbeat(_))
+        );
+        // The engine takes an answer for a sign of life itself, and in the right order.
+        if let Some(worker) = worker.filter(|_| !is_answer) {
+            self.engine.worker_heard(now, worker);
+        }
+        let registered = || worker.ok_or_else(|| Refusal::new(Code::NotAWorker, "REGISTER first"));
+        match request? {
+            Request::Submit(submission) => {
+                let options = submission.options;
+                self.submit(io, conn, submission.data.into_owned(), options)?;
+            }
+            Request::Complete { handle, result } => {
+                let answer = self
+                    .engine
+                    .completed(now, registered()?, handle, result.as_ref().into());
+                answer.map_err(|error| refused(error, handle))?;
+            }
+            Request::Failed {
+                handle,
+                message,
+                info,
+            } => {
+                let worker = registered()?;
+                if let Some(info) = info {
+                    log::info!("{handle} failed: {}", info.escape_debug());
+                }
+                let answer = self.engine.failed(now, worker, handle, &message);
+                answer.map_err(|error| refused(error, handle))?;
+            }
+            Request::Progress {
+                handle,
+                percent,
+                note,
+            } => {
+                let stale = |_| Refusal::new(Code::StaleAttempt, handle.to_string());
+                let worker = worker.ok_or(()).map_err(stale)?;
+                let note = String::from_utf8_lossy(note).into_owned();
+                let progress = Progress { percent, note };
+                let answer = self.engine.progress(now, worker, handle, progress);
+                answer.map_err(|_| stale(()))?;
+            }
+            Request::Misnamed(answer) => {
+                return Err(answer.refusal(worker.is_some(), |job| self.engine.job(job).is_some()));
+            }
+            Request::Heartbeat(beat) => self.beat(now, registered()?, &beat),
+            Request::Register(registration) => self.register(io, conn, registration)?,
+            Request::Drain => {
+                let none = || Refusal::new(Code::NotAWorker, "only a worker says DRAIN");
+                self.engine.worker_draining(worker.ok_or_else(none)?);
+            }
+            Request::Status => self.answer(io, conn, "STATUS", &self.status(now)),
+            Request::Job(id) => self.answer(io, conn, "JOB", &self.job_value(id, self.known(id)?, false)),
+            Request::Jobs(query) => self.answer(io, conn, "JOBS", &self.jobs_page(&query)),
+            Request::Workers => self.answer(io, conn, "WORKERS", &self.workers_value(now)),
+            Request::Wait(id) => {
+                self.answer_state(io, conn, "WAIT", id)?;
+                let _ = self.engine.wait(id, Client(conn.0));
+            }
+            Request::Cancel(id) => {
+                self.engine.cancel(now, id).map_err(|_| unknown(id))?;
+                self.act(io);
+                self.answer_state(io, conn, "CANCEL", id)?;
+            }
+            Request::Retry(id) => {
+                self.engine
+                    .retry(now, id)
+                    .map_err(|_| unknown(id))?
+                    .map_err(not_taken)?;
+                self.answer_state(io, conn, "RETRY", id)?;
+            }
+            Request::Pause => {
+                self.engine.pause();
+                self.answer(io, conn, "PAUSE", &json!({"paused": 1}));
+            }
+            Request::Resume => {
+                self.answer(io, conn, "RESUME", &json!({"paused": 0}));
+                self.engine.resume(now);
+            }
+            Request::Watch(on) => {
+                if on {
+                    self.watching.insert(conn);
+                } else {
+                    self.watching.remove(&conn);
+                }
+                self.engine.report_events(!self.watching.is_empty());
+                self.answer(io, conn, "WATCH", &json!({"watching": u8::from(on)}));
+            }
+            Request::Format(format) => {
+                self.peers.entry(conn).or_default().format = Some(format);
+                io.send(conn, |out| {
+                    out.extend_from_slice(format!("FORMAT:{}\n", format.as_str()).as_bytes())
+                });
+            }
+            Request::Help => {
+                let verbs: Vec<Value> = VERBS
+                    .iter()
+                    .map(|(usage, text)| json!({"usage": usage, "text": text}))
+                    .collect();
+                self.answer(io, conn, "HELP", &json!({ "verbs": verbs }));
+            }
+            Request::Ping => io.send(conn, |out| out.extend_from_slice(b"PONG\n")),
+            Request::Auth(_) => {
+                return Err(Refusal::new(
+                    Code::BadRequest,
+                    "this coordinator asks for no token",
+                ));
+            }
+            Request::Empty => {}
+        }
+        Ok(())
+    }
+
+    fn submit(
+        &mut self,
+        io: &mut Io,
+        conn: Conn,
+        data: Vec<u8>,
+        options: SubmitOptions,
+    ) -> Result<(), Refusal> {
+        let mut requires = options.requires.unwrap_or_default();
+        if memchr::memchr2(b'\n', b'\r', &data).is_some() {
+            requires.push(MULTILINE.into());
+        }
+        let submission = torhost_dispatch::Submission {
+            data: data.into(),
+            priority: options.priority.unwrap_or(0),
+            requires,
+            delay: options.delay.unwrap_or_default(),
+            timeout: options.timeout.filter(|timeout| !timeout.is_zero()),
+            deadline: options.deadline.filter(|deadline| !deadline.is_zero()),
+            attempts: options.retries.map(|retries| retries + 1),
+            key: options.key.filter(|key| !key.is_empty()),
+            affinity: options.affinity,
+        };
+        let accepted = self.engine.submit(self.now(io), submission, Some(Client(conn.0)));
+        let accepted = accepted.map_err(not_taken)?;
+        io.send(conn, |out| write::accepted(out, accepted.job));
+        Ok(())
+    }
+
+    fn beat(&mut self, now: Duration, worker: WorkerKey, beat: &Beat<'_>) {
+        if let Some(link) = self.links.get_mut(&worker) {
+            link.clock = String::from_utf8_lossy(beat.clock).into_owned();
+            link.interp_ms = beat.interp_ms;
+        }
+        self.engine.worker_beat(now, worker);
+    }
+
+    fn register(&mut self, io: &mut Io, conn: Conn, registration: Registration) -> Result<(), Refusal> {
+        let now = self.now(io);
+        let peer = self.peers.entry(conn).or_default();
+        if let Some(worker) = peer.worker.and_then(|worker| self.engine.worker(worker))
+            && *worker.name != *registration.id
+        {
+            let text = format!("this connection is already worker {}", worker.name);
+            return Err(Refusal::new(Code::BadRequest, text));
+        }
+        if let Some(old) = self.engine.worker_named(&registration.id) {
+            // The same worker on a new connection: the old one is dead, even if nobody has noticed yet.
+            self.engine.worker_gone(now, old, "registered again");
+            if let Some(link) = self.links.remove(&old)
+                && link.conn != conn
+            {
+                let text = format!("worker {} has registered on another connection", registration.id);
+                io.send(link.conn, |out| write::error(out, Code::Replaced, &text));
+                io.close(link.conn);
+                self.forget(link.conn);
+            }
+        }
+        let answer = Registered {
+            protocol: 1,
+            id: registration.id.clone(),
+            heartbeat: self.settings.heartbeat,
+            epoch: self.epoch.clone(),
+        };
+        io.send(conn, |out| write::registered(out, &answer));
+        // What others say must not look like a line of ours.
+        log::info!(
+            "worker {} ({}) is here, slots {}, capabilities: {}",
+            registration.id,
+            registration.kind.escape_debug(),
+            registration.slots,
+            registration.capabilities.join(" ").escape_debug()
+        );
+        let mut capabilities = registration.capabilities.clone();
+        if registration.protocol >= 1 {
+            capabilities.push(MULTILINE.into());
+        }
+        let worker = self.engine.worker_joined(
+            now,
+            Joining {
+                name: registration.id,
+                capabilities,
+                slots: registration.slots,
+                weight: registration.weight.unwrap_or(registration.slots),
+            },
+        );
+        self.peers.entry(conn).or_default().worker = Some(worker);
+        let link = Link {
+            conn,
+            kind: registration.kind,
+            capabilities: registration.capabilities,
+            clock: String::new(),
+            interp_ms: None,
+        };
+        self.links.insert(worker, link);
+        Ok(())
+    }
+
+    /// Does what the engine wants done.
+    fn act(&mut self, io: &mut Io) {
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Assign { worker, handle, data } => {
+                    if let Some(link) = self.links.get(&worker) {
+                        io.send(link.conn, |out| write::process_job(out, handle, &data));
+                    }
+                }
+                Output::Cancel { worker, handle } => {
+                    if let Some(link) = self.links.get(&worker) {
+                        io.send(link.conn, |out| write::cancel_job(out, handle));
+                    }
+                }
+                Output::Ended {
+                    client,
+                    job,
+                    outcome,
+                    result,
+                } => {
+                    if outcome != Outcome::Completed {
+                        let reason = String::from_utf8_lossy(&result);
+                        log::info!("{job} {}: {}", outcome.as_str(), brief(&reason).escape_debug());
+                    }
+                    io.send(Conn(client.0), |out| {
+                        write::result(out, job, wire(outcome), &result)
+                    });
+                }
+                Output::Event(event) => {
+                    log_event(&event);
+                    self.tell_watchers(io, &event);
+                }
+            }
+        }
+    }
+
+    fn tell_watchers(&self, io: &mut Io, event: &Event) {
+        if self.watching.is_empty() {
+            return;
+        }
+        let now = self.now(io);
+        let mut fields = Map::new();
+        let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
+        put("event", json!(event.name));
+        put("time_ms", json!(self.wall(now)));
+        if let Some(job) = event.job {
+            put("job", json!(job.to_string()));
+        }
+        if let Some(worker) = &event.worker {
+            put("worker", json!(**worker));
+        }
+        if let Some(attempt) = event.attempt {
+            put("attempt", json!(attempt.to_string()));
+        }
+        if let Some(reason) = &event.reason {
+            put("reason", json!(reason));
+        }
+        if let Some((percent, note)) = &event.progress {
+            put("percent", json!(percent.to_string()));
+            put("note", json!(note));
+        }
+        let value = Value::Object(fields);
+        for &conn in &self.watching {
+            self.answer(io, conn, "EVENT", &value);
+        }
+    }
+
+    fn forget(&mut self, conn: Conn) {
+        self.peers.remove(&conn);
+        if self.watching.remove(&conn) {
+            self.engine.report_events(!self.watching.is_empty());
+        }
+    }
+
+    // -------------------------------------------------------------------------------------------------------- answers
+
+    fn answer(&self, io: &mut Io, conn: Conn, verb: &str, value: &Value) {
+        let format = self
+            .peers
+            .get(&conn)
+            .and_then(|peer| peer.format)
+            .unwrap_or(Format::Json);
+        io.send(conn, |out| write::answer(out, verb, format, value));
+    }
+
+    fn answer_state(&self, io: &mut Io, conn: Conn, verb: &str, id: JobId) -> Result<(), Refusal> {
+        let state = self.known(id)?.state.as_str();
+        self.answer(io, conn, verb, &json!({"id": id.to_string(), "state": state}));
+        Ok(())
+    }
+
+    fn known(&self, id: JobId) -> Result<&Job, Refusal> {
+        self.engine.job(id).ok_or_else(|| unknown(id))
+    }
+
+    /// A time of the engine's in milliseconds since 1970.
+    fn wall(&self, at: Duration) -> u64 {
+        self.origin_ms + at.as_millis() as u64
+    }
+
+    fn status(&self, now: Duration) -> Value {
+        let counts = self.engine.counts();
+        let (mut slots, mut used, mut states) = (0, 0, [0; 4]);
+        for (_, worker) in self.engine.workers() {
+            slots += u64::from(worker.slots);
+            used += worker.running.len() as u64;
+            states[worker.state() as usize] += 1;
+        }
+        let of = |state: WorkerState| states[state as usize];
+        json!({
+            "epoch": self.epoch,
+            "uptime_ms": now.as_millis() as u64,
+            "jobs": {
+                "queued": counts.queued, "delayed": counts.delayed, "running": counts.running,
+                "completed": counts.completed, "failed": counts.failed, "cancelled": counts.cancelled,
+                "expired": counts.expired,
+            },
+            "workers": {
+                "connected": self.links.len(), "ready": of(WorkerState::Ready), "busy": of(WorkerState::Busy),
+                "suspect": of(WorkerState::Suspect), "draining": of(WorkerState::Draining),
+            },
+            "slots": slots,
+            "slots_used": used,
+            "clients": self.peers.len() - self.links.len(),
+        })
+    }
+
+    fn job_value(&self, id: JobId, job: &Job, is_brief: bool) -> Value {
+        let shown = |bytes: &[u8]| {
+            let text = String::from_utf8_lossy(bytes);
+            json!(if is_brief { brief(&text) } else { text.into_owned() })
+        };
+        let mut value = json!({
+            "id": id.to_string(),
+            "state": job.state.as_str(),
+            "worker": job.worker.as_deref().unwrap_or_default(),
+            "attempt": job.attempt,
+            "priority": job.submission.priority,
+            "requires": job.submission.requires,
+            "submitted_ms": self.wall(job.submitted),
+        });
+        if let Some(progress) = &job.progress {
+            value["progress"] = number(progress.percent);
+            value["note"] = json!(progress.note);
+        }
+        let data = shown(&job.submission.data);
+        if let torhost_dispatch::State::Ended { at, result, .. } = &job.state {
+            value["ended_ms"] = json!(self.wall(*at));
+            value["data"] = data;
+            value["result"] = shown(result);
+        } else {
+            value["data"] = data;
+        }
+        value
+    }
+
+    fn jobs_page(&self, query: &JobsQuery) -> Value {
+        let newest = self.engine.last_job() + 1;
+        let mut number = query.after.map_or(newest, |after| after.0.min(newest));
+        // A rare state must not make one request look at every job.
+        let stop = number.saturating_sub(PAGE_SCAN).max(1);
+        let mut jobs = Vec::new();
+        while number > stop && jobs.len() < query.limit {
+            number -= 1;
+            let id = JobId(number);
+            if let Some(job) = self.engine.job(id)
+                && query
+                    .state
+                    .is_none_or(|state| state.as_str() == job.state.as_str())
+            {
+                jobs.push(self.job_value(id, job, true));
+            }
+        }
+        let next = if number > 1 {
+            JobId(number).to_string()
+        } else {
+            String::new()
+        };
+        json!({"jobs": jobs, "next": next})
+    }
+
+    fn workers_value(&self, now: Duration) -> Value {
+        let mut workers: Vec<_> = self.engine.workers().collect();
+        workers.sort_by(|(_, one), (_, other)| one.name.cmp(&other.name));
+        let list = workers.into_iter().filter_map(|(key, worker)| {
+            let link = self.links.get(&key)?;
+            let mut running: Vec<_> = worker.running.iter().collect();
+            running.sort_unstable();
+            let mut value = json!({
+                "id": *worker.name,
+                "type": link.kind,
+                "state": worker.state().as_str(),
+                "capabilities": link.capabilities,
+                "slots": worker.slots,
+                "running": running.into_iter().map(Handle::to_string).collect::<Vec<_>>(),
+                "completed": worker.completed,
+                "failed": worker.failed,
+                "connected_ms": now.saturating_sub(worker.since).as_millis() as u64,
+                "silent_ms": now.saturating_sub(worker.heard).as_millis() as u64,
+                "clock": link.clock,
+            });
+            if let Some(interp_ms) = link.interp_ms {
+                value["interp_ms"] = json!(interp_ms);
+            }
+            Some(value)
+        });
+        json!({ "workers": list.collect::<Vec<_>>() })
+    }
+}
+
+impl Service for Coordinator {
+    fn accepted(&mut self, io: &mut Io, conn: Conn) {
+        let most = self.settings.max_connections;
+        if self.peers.len() >= most {
+            let text = format!("{most} connections are open; try again later");
+            io.send(conn, |out| write::error(out, Code::Busy, &text));
+            io.close(conn);
+        } else {
+            self.peers.insert(conn, Peer::default());
+        }
+    }
+
+    fn line(&mut self, io: &mut Io, conn: Conn, line: &[u8]) {
+        if let Err(refusal) = self.serve(io, conn, line) {
+            io.send(conn, |out| write::error(out, refusal.code, &refusal.text));
+        }
+        self.act(io);
+    }
+
+    fn line_too_long(&mut self, io: &mut Io, conn: Conn) {
+        let text = format!("the longest line is {} bytes", self.settings.limits.max_line);
+        io.send(conn, |out| write::error(out, Code::LineTooLong, &text));
+    }
+
+    fn closed(&mut self, io: &mut Io, conn: Conn, reason: &str) {
+        let worker = self.peers.get(&conn).and_then(|peer| peer.worker);
+        self.forget(conn);
+        // A worker that registered again has a newer connection, and is not gone.
+        if let Some(worker) = worker.filter(|worker| self.links.remove(worker).is_some()) {
+            self.engine.worker_gone(self.now(io), worker, reason);
+        }
+        self.act(io);
+    }
+
+    fn woken(&mut self, io: &mut Io) {
+        self.engine.handle_timeout(self.now(io));
+        self.act(io);
+    }
+
+    fn turn_ends(&mut self, io: &mut Io) {
+        let next = self.engine.poll_timeout();
+        io.wake_at(next.and_then(|next| self.origin.checked_add(next)));
+    }
+}
+
+/// What an operator wants to know of.
+fn log_event(event: &Event) {
+    let job = event.job.map(|job| job.to_string()).unwrap_or_default();
+    let worker = event.worker.as_deref().unwrap_or_default();
+    // A worker's words must not look like a line of ours.
+    let reason = brief(event.reason.as_deref().unwrap_or_default());
+    let reason = reason.escape_debug();
+    match event.name {
+        "requeued" => log::warn!("{job} goes back to the queue: worker {worker}: {reason}"),
+        "retried" => log::info!("{job} failed on {worker}, trying again: {reason}"),
+        "worker-down" => log::warn!("worker {worker} is gone: {reason}"),
+        "worker-suspect" => log::warn!("worker {worker} is silent"),
+        _ => {}
+    }
+}
+
+fn unknown(id: JobId) -> Refusal {
+    Refusal::new(Code::UnknownJob, id.to_string())
+}
+
+fn not_taken(error: SubmitError) -> Refusal {
+    Refusal::new(Code::QueueFull, error.to_string())
+}
+
+fn refused(error: AnswerError, handle: Handle) -> Refusal {
+    let code = match error {
+        AnswerError::UnknownJob => Code::UnknownJob,
+        AnswerError::StaleAttempt => Code::StaleAttempt,
+    };
+    Refusal::new(code, handle.to_string())
+}
+
+fn wire(outcome: Outcome) -> State {
+    match outcome {
+        Outcome::Completed => State::Completed,
+        Outcome::Failed => State::Failed,
+        Outcome::Cancelled => State::Cancelled,
+        Outcome::Expired => State::Expired,
+    }
+}
+
+/// Whole numbers without a point, as they were said.
+fn number(percent: f64) -> Value {
+    if percent.fract() == 0.0 {
+        json!(percent as i64)
+    } else {
+        json!(percent)
+    }
+}
+
+fn brief(text: &str) -> String {
+    match text.char_indices().nth(BRIEF) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,537 @@
+//! What a service acts through: listeners, connections, the time to be woken at.
+use super::connection::{Connection, Progress};
+use super::{Service, ServiceId, Task};
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+const WAKE: Token = Token(usize::MAX);
+/// Marks the tokens of listeners.
+const LISTENER: usize = 1 << 63;
+/// How many connections a listener takes in a turn, so that a storm of them leaves time for work.
+const ACCEPTS: usize = 64;
+/// Answers, in bytes, that a connection is given in a turn before it is read no further.
+const ANSWERS: usize = 256 * 1024;
+/// How long a connection that is closed may take to read the last that it was told.
+const LINGER: Duration = Duration::from_secs(2);
+/// Buffers that are kept for the next connection with something to say.
+const SPARE_BUFFERS: usize = 256;
+const BUFFER: usize = 64 * 1024;
+const EMFILE: i32 = rustix::io::Errno::MFILE.raw_os_error();
+const ENFILE: i32 = rustix::io::Errno::NFILE.raw_os_error();
+
+/// A connection. Never given twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Conn(pub(crate) u64);
+
+/// What connections of a listener are held to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// The longest line, in bytes, without its end.
+    pub(crate) max_line: usize,
+    /// How many bytes may be unread by the other side before the connection is cut.
+    pub(crate) max_pending: usize,
+}
+
+/// What has happened, for a service to be told.
+pub(super) enum Happening {
+    Accepted(ServiceId, Conn),
+    Readable(ServiceId, Conn),
+    Closed(ServiceId, Conn, String),
+}
+
+/// Where other threads leave tasks.
+#[derive(Debug)]
+pub(super) struct Mailbox {
+    tasks: Mutex<Tasks>,
+    waker: Waker,
+    services: AtomicU32,
+}
+
+#[derive(Default)]
+struct Tasks(Vec<Task>);
+
+impl std::fmt::Debug for Tasks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} tasks", self.0.len())
+    }
+}
+
+impl Mailbox {
+    pub(super) fn post(&self, task: Task) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.0.push(task);
+        // The first wakes the reactor for all that come before it looks.
+        if tasks.0.len() == 1
+            && let Err(error) = self.waker.wake()
+        {
+            log::error!("cannot wake the reactor: {error}");
+        }
+    }
+
+    pub(super) fn new_service(&self) -> ServiceId {
+        ServiceId(self.services.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+struct Listener {
+    owner: ServiceId,
+    socket: TcpListener,
+    limits: Limits,
+    /// What one is told that cannot be served for want of descriptors.
+    busy: &'static [u8],
+}
+
+/// The sockets of the reactor.
+pub(crate) struct Io {
+    poll: Poll,
+    events: Events,
+    mailbox: Arc<Mailbox>,
+    connections: Vec<Option<Connection>>,
+    /// How many connections had each place before: the upper half of [`Conn`].
+    generations: Vec<u32>,
+    vacant: Vec<u32>,
+    listeners: Vec<Listener>,
+    /// Listeners that may have more connections to take.
+    accepting: Vec<usize>,
+    happenings: VecDeque<Happening>,
+    /// Connections that may have more to read than a turn allows.
+    ready: Vec<Conn>,
+    dirty: Vec<Conn>,
+    lingering: VecDeque<(Instant, Conn)>,
+    wakes: HashMap<ServiceId, Instant>,
+    scratch: Vec<u8>,
+    spare: Vec<Vec<u8>>,
+    /// Given up for a moment to tell somebody that there are no descriptors left.
+    reserve: Option<File>,
+    complained: Option<Instant>,
+    /// The service that is being called.
+    pub(super) serving: ServiceId,
+    now: Instant,
+}
+
+impl Io {
+    pub(super) fn new() -> io::Result<(Io, Arc<Mailbox>)> {
+        let poll = Poll::new()?;
+        let mailbox = Arc::new(Mailbox {
+            tasks: Mutex::default(),
+            waker: Waker::new(poll.registry(), WAKE)?,
+            services: AtomicU32::new(0),
+        });
+        let io = Io {
+            poll,
+            events: Events::with_capacity(1024),
+            mailbox: mailbox.clone(),
+            connections: Vec::new(),
+            generations: Vec::new(),
+            vacant: Vec::new(),
+            listeners: Vec::new(),
+            accepting: Vec::new(),
+            happenings: VecDeque::new(),
+            ready: Vec::new(),
+            dirty: Vec::new(),
+            lingering: VecDeque::new(),
+            wakes: HashMap::new(),
+            scratch: vec![0; BUFFER],
+            spare: Vec::new(),
+            reserve: File::open("/dev/null").ok(),
+            complained: None,
+            serving: ServiceId(0),
+            now: Instant::now(),
+        };
+        Ok((io, mailbox))
+    }
+
+    // ---------------------------------------------------------------------------------------------------- for services
+
+    /// The time at which this turn began.
+    pub(crate) fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Listens for the service that is being called, and tells where: port 0 takes a free one. `busy` is what one is told for
+    /// whom there is no descriptor left.
+    pub(crate) fn listen(
+        &mut self,
+        address: SocketAddr,
+        limits: Limits,
+        busy: &'static [u8],
+    ) -> io::Result<SocketAddr> {
+        let mut socket = TcpListener::bind(address)?;
+        let address = socket.local_addr()?;
+        let token = Token(LISTENER | self.listeners.len());
+        self.poll
+            .registry()
+            .register(&mut socket, token, Interest::READABLE)?;
+        self.listeners.push(Listener {
+            owner: self.serving,
+            socket,
+            limits,
+            busy,
+        });
+        Ok(address)
+    }
+
+    /// Has the service that is being called woken at a time, in place of the one it asked for before.
+    pub(crate) fn wake_at(&mut self, at: Option<Instant>) {
+        match at {
+            Some(at) => self.wakes.insert(self.serving, at),
+            None => self.wakes.remove(&self.serving),
+        };
+    }
+
+    /// Sends what `write` appends; it leaves at the end of the turn. Without effect if the connection is gone.
+    pub(crate) fn send(&mut self, conn: Conn, write: impl FnOnce(&mut Vec<u8>)) {
+        let Some(place) = self.place(conn) else { return };
+        let Some(connection) = &mut self.connections[place] else {
+            return;
+        };
+        if connection.closing {
+            return;
+        }
+        if connection.output.capacity() == 0 {
+            connection.output = self.spare.pop().unwrap_or_default();
+        }
+        write(&mut connection.output);
+        if connection.unwritten() > connection.max_pending {
+            let reason = format!("more than {} bytes unread", connection.max_pending);
+            self.fail(conn, reason);
+        } else if !std::mem::replace(&mut connection.dirty, true) {
+            self.dirty.push(conn);
+        }
+    }
+
+    /// Closes a connection, once it is told what was sent. Its service hears no more of it.
+    pub(crate) fn close(&mut self, conn: Conn) {
+        if let Some(place) = self.place(conn)
+            && let Some(connection) = &mut self.connections[place]
+        {
+            connection.closing = true;
+            if !std::mem::replace(&mut connection.dirty, true) {
+                self.dirty.push(conn);
+            }
+        }
+    }
+
+    // --------------------------------------------------------------------------------------------------- for the loop
+
+    /// Waits until there is something to do.
+    pub(super) fn wait(&mut self) {
+        let at_once = !(self.ready.is_empty() && self.accepting.is_empty() && self.happenings.is_empty());
+        let next = self
+            .wakes
+            .values()
+            .chain(self.lingering.front().map(|(at, _)| at))
+            .min();
+        let timeout = match next {
+            _ if at_once => Some(Duration::ZERO),
+            Some(next) => Some(next.saturating_duration_since(Instant::now())),
+            None => None,
+        };
+        if let Err(error) = self.poll.poll(&mut self.events, timeout)
+            && error.kind() != ErrorKind::Interrupted
+        {
+            log::error!("cannot wait for sockets: {error}");
+        }
+        self.now = Instant::now();
+        let mut readable = std::mem::take(&mut self.ready);
+        let mut accepting = std::mem::take(&mut self.accepting);
+        for event in &self.events {
+            let Token(token) = event.token();
+            if token == WAKE.0 {
+                continue;
+            }
+            if token & LISTENER != 0 {
+                accepting.push(token & !LISTENER);
+                continue;
+            }
+            let conn = Conn(token as u64);
+            if event.is_readable() || event.is_read_closed() || event.is_error() {
+                readable.push(conn);
+            }
+            if event.is_writable()
+                && let Some(place) = self.place(conn)
+                && let Some(connection) = &mut self.connections[place]
+                && connection.unwritten() > 0
+                && !std::mem::replace(&mut connection.dirty, true)
+            {
+                self.dirty.push(conn);
+            }
+        }
+        for conn in readable {
+            if let Some(connection) = self.connection(conn) {
+                let owner = connection.owner;
+                self.happenings.push_back(Happening::Readable(owner, conn));
+            }
+        }
+        for listener in accepting {
+            self.accept(listener);
+        }
+        while let Some(&(at, conn)) = self.lingering.front()
+            && at <= self.now
+        {
+            self.lingering.pop_front();
+            self.remove(conn);
+        }
+    }
+
+    pub(super) fn take_tasks(&mut self) -> Vec<Task> {
+        let mut tasks = self.mailbox.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut tasks.0)
+    }
+
+    pub(super) fn next_happening(&mut self) -> Option<Happening> {
+        self.happenings.pop_front()
+    }
+
+    /// The services whose time has come.
+    pub(super) fn due(&mut self) -> Vec<ServiceId> {
+        let now = Instant::now();
+        self.now = now;
+        let due: Vec<ServiceId> = self
+            .wakes
+            .iter()
+            .filter(|&(_, &at)| at <= now)
+            .map(|(&id, _)| id)
+            .collect();
+        for id in &due {
+            self.wakes.remove(id);
+        }
+        due
+    }
+
+    /// Writes what was sent in this turn.
+    pub(super) fn write_all(&mut self) {
+        for conn in std::mem::take(&mut self.dirty) {
+            let Some(place) = self.place(conn) else { continue };
+            let Some(connection) = &mut self.connections[place] else {
+                continue;
+            };
+            connection.dirty = false;
+            if let Progress::End(reason) = connection.write() {
+                self.fail(conn, reason);
+                continue;
+            }
+            if connection.unwritten() > 0 {
+                continue;
+            }
+            let mut output = std::mem::take(&mut connection.output);
+            connection.written = 0;
+            if connection.closing {
+                connection.end_output();
+                self.lingering.push_back((self.now + LINGER, conn));
+            }
+            // An idle connection holds no buffer.
+            if self.spare.len() < SPARE_BUFFERS && output.capacity() <= BUFFER {
+                output.clear();
+                self.spare.push(output);
+            }
+        }
+    }
+
+    /// Reads from a connection, one buffer at most, and hands its service the lines.
+    pub(super) fn read(&mut self, conn: Conn, service: &mut dyn Service) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        self.read_into(conn, service, &mut scratch);
+        self.scratch = scratch;
+    }
+
+    fn read_into(&mut self, conn: Conn, service: &mut dyn Service, scratch: &mut [u8]) {
+        let Some(connection) = self.connection(conn) else {
+            return;
+        };
+        let answered = connection.output.len();
+        let (count, progress) = connection.read(scratch);
+        if connection.closing {
+            match progress {
+                Progress::Done => {}
+                Progress::More => self.ready.push(conn),
+                Progress::End(_) => self.remove(conn),
+            }
+            return;
+        }
+        // Only what is not a whole line is ever copied.
+        let mut input = std::mem::take(&mut connection.input);
+        let from = std::mem::take(&mut connection.searched);
+        let taken;
+        if input.is_empty() {
+            taken = self.lines(conn, service, &scratch[..count], 0, answered + ANSWERS);
+            input.extend_from_slice(&scratch[taken..count]);
+        } else {
+            input.extend_from_slice(&scratch[..count]);
+            taken = self.lines(conn, service, &input, from, answered + ANSWERS);
+            input.drain(..taken);
+        }
+        let Some(connection) = self.connection(conn).filter(|connection| !connection.closing) else {
+            return;
+        };
+        // Whole lines are left only where the answers were enough for this turn.
+        let enough = connection.output.len() > answered + ANSWERS;
+        if !enough {
+            connection.searched = input.len();
+            if input.len() > connection.max_line.saturating_add(1) {
+                self.too_long(conn, service);
+                return;
+            }
+        }
+        // An idle connection holds no buffer.
+        if input.is_empty() {
+            input = Vec::new();
+        }
+        connection.input = input;
+        match progress {
+            Progress::Done if enough => self.ready.push(conn),
+            Progress::Done => {}
+            Progress::More => self.ready.push(conn),
+            // The end comes again, after the lines that are left.
+            Progress::End(_) if enough => self.ready.push(conn),
+            Progress::End(reason) => self.fail(conn, reason),
+        }
+    }
+
+    /// Hands over the whole lines of `input`, until `most` bytes of answers wait, and tells where they end; `from` is where the
+    /// first line end may be.
+    fn lines(
+        &mut self,
+        conn: Conn,
+        service: &mut dyn Service,
+        input: &[u8],
+        from: usize,
+        most: usize,
+    ) -> usize {
+        let (mut begin, mut search) = (0, from);
+        while let Some(length) = memchr::memchr(b'\n', &input[search..]) {
+            let end = search + length;
+            let line = &input[begin..end];
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            let Some(connection) = self.connection(conn).filter(|connection| !connection.closing) else {
+                return input.len();
+            };
+            if connection.output.len() > most {
+                return begin;
+            }
+            if line.len() > connection.max_line {
+                self.too_long(conn, service);
+                return input.len();
+            }
+            service.line(self, conn, line);
+            (begin, search) = (end + 1, end + 1);
+        }
+        begin
+    }
+
+    fn too_long(&mut self, conn: Conn, service: &mut dyn Service) {
+        service.line_too_long(self, conn);
+        self.close(conn);
+        service.closed(self, conn, "line too long");
+    }
+
+    fn accept(&mut self, at: usize) {
+        for _ in 0..ACCEPTS {
+            let listener = &self.listeners[at];
+            let (owner, limits, busy) = (listener.owner, listener.limits, listener.busy);
+            match listener.socket.accept() {
+                Ok((stream, _)) => {
+                    if let Err(error) = self.add(owner, stream, limits) {
+                        log::warn!("cannot serve a connection: {error}");
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if matches!(error.raw_os_error(), Some(EMFILE | ENFILE)) => {
+                    self.refuse(at, busy, &error);
+                }
+                // The one who wanted to connect has gone.
+                Err(_) => {}
+            }
+        }
+        self.accepting.push(at);
+    }
+
+    /// There is no descriptor for the next connection: it is told so, by means of one that is kept for this.
+    fn refuse(&mut self, at: usize, busy: &[u8], error: &io::Error) {
+        let last = self.complained.replace(self.now);
+        if last.is_none_or(|last| self.now - last > Duration::from_secs(10)) {
+            log::error!("connections are refused: {error} (ulimit -n raises the limit)");
+        } else {
+            self.complained = last;
+        }
+        self.reserve = None;
+        if let Ok((mut stream, _)) = self.listeners[at].socket.accept() {
+            let _ = stream.write(busy);
+        }
+        self.reserve = File::open("/dev/null").ok();
+    }
+
+    fn add(&mut self, owner: ServiceId, mut stream: TcpStream, limits: Limits) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let place = self.vacant.pop().unwrap_or_else(|| {
+            self.connections.push(None);
+            self.generations.push(0);
+            (self.connections.len() - 1) as u32
+        });
+        let generation = self.generations[place as usize];
+        let conn = Conn(u64::from(generation) << 32 | u64::from(place));
+        let both = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self
+            .poll
+            .registry()
+            .register(&mut stream, Token(conn.0 as usize), both)
+        {
+            self.vacant.push(place);
+            return Err(error);
+        }
+        self.connections[place as usize] = Some(Connection {
+            owner,
+            stream,
+            input: Vec::new(),
+            searched: 0,
+            output: Vec::new(),
+            written: 0,
+            dirty: false,
+            closing: false,
+            max_line: limits.max_line,
+            max_pending: limits.max_pending,
+        });
+        self.happenings.push_back(Happening::Accepted(owner, conn));
+        Ok(())
+    }
+
+    fn place(&self, conn: Conn) -> Option<usize> {
+        let place = (conn.0 & 0xFFFF_FFFF) as usize;
+        (u64::from(*self.generations.get(place)?) == conn.0 >> 32).then_some(place)
+    }
+
+    fn connection(&mut self, conn: Conn) -> Option<&mut Connection> {
+        let place = self.place(conn)?;
+        self.connections[place].as_mut()
+    }
+
+    /// Drops a connection without a word to its service.
+    fn remove(&mut self, conn: Conn) {
+        if let Some(place) = self.place(conn)
+            && self.connections[place].take().is_some()
+        {
+            // One bit stays clear, since the highest marks listeners.
+            self.generations[place] = (self.generations[place] + 1) & 0x7FFF_FFFF;
+            self.vacant.push(place as u32);
+        }
+    }
+
+    /// Drops a connection that is gone, and has its service told; what it was sent leaves if it still can.
+    fn fail(&mut self, conn: Conn, reason: String) {
+        if let Some(connection) = self.connection(conn) {
+            let _ = connection.write();
+            if !connection.closing {
+                let owner = connection.owner;
+                self.happenings.push_back(Happening::Closed(owner, conn, reason));
+            }
+        }
+        self.remove(conn);
+    }
+}

@@ -1,0 +1,205 @@
+//! The one thread on which all sockets of `tor::` commands live.
+//!
+//! A [`Service`] is what connections belong to: a coordinator, a worker's link to its coordinator, the sockets of scripts. It is
+//! called on the reactor's thread, one call at a time, with an [`Io`] to act through; it never waits for anything. Other
+//! threads reach it by [`Reactor::call`] and [`Reactor::post`].
+//!
+//! One turn of the loop serves all events that are there, lets every service that was called end its turn, and then writes
+//! what was sent: one system call for all that a connection is told in a turn. A connection is read no further in a turn than
+//! one buffer's worth, and not at all while it does not read its answers, so that none keeps the others waiting.
+mod connection;
+mod io;
+
+pub(crate) use io::{Conn, Io, Limits};
+
+use io::Mailbox;
+use std::any::Any;
+use std::marker::PhantomData;
+use std::sync::{Arc, OnceLock, mpsc};
+
+/// What connections belong to. All calls come on the reactor's thread.
+///
+/// A service that closes a connection itself hears no more of it.
+pub(crate) trait Service: Any + Send {
+    /// A listener of this service took a connection.
+    fn accepted(&mut self, _io: &mut Io, _conn: Conn) {}
+
+    /// A line has come, without its end (`\n` or `\r\n`).
+    fn line(&mut self, io: &mut Io, conn: Conn, line: &[u8]);
+
+    /// A line was longer than [`Limits::max_line`]. The connection is closed once what this sends is written.
+    fn line_too_long(&mut self, _io: &mut Io, _conn: Conn) {}
+
+    /// The connection is no more, or could not be made. What was sent and not written is lost.
+    fn closed(&mut self, io: &mut Io, conn: Conn, reason: &str);
+
+    /// The time asked for by [`Io::wake_at`] has come.
+    fn woken(&mut self, _io: &mut Io) {}
+
+    /// The calls of this turn are over, and what was sent will be written next.
+    fn turn_ends(&mut self, _io: &mut Io) {}
+}
+
+/// Which service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct ServiceId(u32);
+
+/// How other threads reach a service of a known type. Cheap to clone.
+#[derive(Debug)]
+pub(crate) struct Reach<S> {
+    service: ServiceId,
+    kind: PhantomData<fn(S)>,
+}
+
+impl<S> Clone for Reach<S> {
+    fn clone(&self) -> Reach<S> {
+        *self
+    }
+}
+
+impl<S> Copy for Reach<S> {}
+
+/// The service is no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it was closed")]
+pub(crate) struct Gone;
+
+impl<S: Service> Reach<S> {
+    /// Has the reactor call the service, and waits for what it returns.
+    pub(crate) fn call<T: Send + 'static>(
+        self,
+        ask: impl FnOnce(&mut S, &mut Io) -> T + Send + 'static,
+    ) -> Result<T, Gone> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        self.post(move |service, io| {
+            // The one who asked may have been stopped meanwhile.
+            let _ = sender.send(ask(service, io));
+        });
+        receiver.recv().map_err(|_| Gone)
+    }
+
+    /// Has the reactor call the service, soon. Without effect if it is gone.
+    pub(crate) fn post(self, tell: impl FnOnce(&mut S, &mut Io) + Send + 'static) {
+        mailbox().post(Box::new(move |reactor| {
+            reactor.with_service(self.service, |service, io| {
+                if let Some(service) = (service as &mut dyn Any).downcast_mut::<S>() {
+                    tell(service, io);
+                }
+            });
+        }));
+    }
+}
+
+/// Gives a service to the reactor, which is started if it does not run yet.
+pub(crate) fn add<S: Service>(service: S) -> Reach<S> {
+    let service_id = mailbox().new_service();
+    mailbox().post(Box::new(move |reactor| {
+        reactor.add_service(service_id, Box::new(service))
+    }));
+    Reach {
+        service: service_id,
+        kind: PhantomData,
+    }
+}
+
+/// What waits for the reactor's thread.
+type Task = Box<dyn FnOnce(&mut Reactor) + Send>;
+
+/// Where tasks for the reactor are left; the first call starts its thread.
+fn mailbox() -> &'static Arc<Mailbox> {
+    static MAILBOX: OnceLock<Arc<Mailbox>> = OnceLock::new();
+    MAILBOX.get_or_init(|| {
+        let (reactor, mailbox) = Reactor::new().expect("an event queue for the reactor");
+        std::thread::Builder::new()
+            .name("reactor".into())
+            .spawn(move || reactor.run())
+            .expect("a thread for the reactor");
+        mailbox
+    })
+}
+
+/// The loop, and what it serves.
+struct Reactor {
+    io: Io,
+    /// By service id; empty while the service is being called, and once it is gone.
+    services: Vec<Option<Box<dyn Service>>>,
+    /// Services that were called in this turn.
+    called: Vec<ServiceId>,
+}
+
+impl Reactor {
+    fn new() -> std::io::Result<(Reactor, Arc<Mailbox>)> {
+        let (io, mailbox) = Io::new()?;
+        let reactor = Reactor {
+            io,
+            services: Vec::new(),
+            called: Vec::new(),
+        };
+        Ok((reactor, mailbox))
+    }
+
+    fn run(mut self) {
+        loop {
+            self.io.wait();
+            for task in self.io.take_tasks() {
+                task(&mut self);
+            }
+            while let Some(happening) = self.io.next_happening() {
+                self.serve(happening);
+            }
+            self.wake_services();
+            for service in std::mem::take(&mut self.called) {
+                self.with_service(service, |service, io| service.turn_ends(io));
+            }
+            self.called.clear();
+            self.io.write_all();
+        }
+    }
+
+    fn add_service(&mut self, id: ServiceId, service: Box<dyn Service>) {
+        let at = id.0 as usize;
+        if at >= self.services.len() {
+            self.services.resize_with(at + 1, || None);
+        }
+        self.services[at] = Some(service);
+    }
+
+    /// Calls a service, if it is there. A panic costs it the call, and nobody else anything.
+    fn with_service(&mut self, id: ServiceId, call: impl FnOnce(&mut dyn Service, &mut Io)) {
+        let Some(mut service) = self.services.get_mut(id.0 as usize).and_then(Option::take) else {
+            return;
+        };
+        self.io.serving = id;
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            call(&mut *service, &mut self.io);
+        }));
+        self.services[id.0 as usize] = Some(service);
+        if outcome.is_err() {
+            log::error!("internal error in the reactor; see above");
+        }
+        if !self.called.contains(&id) {
+            self.called.push(id);
+        }
+    }
+
+    fn serve(&mut self, happening: io::Happening) {
+        use io::Happening;
+        match happening {
+            Happening::Accepted(owner, conn) => {
+                self.with_service(owner, |service, io| service.accepted(io, conn));
+            }
+            Happening::Readable(owner, conn) => {
+                self.with_service(owner, |service, io| io.read(conn, service));
+            }
+            Happening::Closed(owner, conn, reason) => {
+                self.with_service(owner, |service, io| service.closed(io, conn, &reason));
+            }
+        }
+    }
+
+    fn wake_services(&mut self) {
+        for id in self.io.due() {
+            self.with_service(id, |service, io| service.woken(io));
+        }
+    }
+}
