@@ -444,7 +444,10 @@ impl Io {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if matches!(error.raw_os_error(), Some(EMFILE | ENFILE)) => {
-                    self.refuse(at, busy, &error);
+                    // The kernel says so even if nobody is waiting.
+                    if !self.refuse(at, busy, &error) {
+                        return;
+                    }
                 }
                 // The one who wanted to connect has gone.
                 Err(_) => {}
@@ -454,7 +457,8 @@ impl Io {
     }
 
     /// There is no descriptor for the next connection: it is told so, by means of one that is kept for this.
-    fn refuse(&mut self, at: usize, busy: &[u8], error: &io::Error) {
+    /// Whether there was a next.
+    fn refuse(&mut self, at: usize, busy: &[u8], error: &io::Error) -> bool {
         let last = self.complained.replace(self.now);
         if last.is_none_or(|last| self.now - last > Duration::from_secs(10)) {
             log::error!("connections are refused: {error} (ulimit -n raises the limit)");
@@ -462,10 +466,13 @@ impl Io {
             self.complained = last;
         }
         self.reserve = None;
-        if let Ok((mut stream, _)) = self.listeners[at].socket.accept() {
+        let next = self.listeners[at].socket.accept();
+        let is_refused = next.is_ok();
+        if let Ok((mut stream, _)) = next {
             let _ = stream.write(busy);
         }
         self.reserve = File::open("/dev/null").ok();
+        is_refused
     }
 
     fn add(&mut self, owner: ServiceId, mut stream: TcpStream, limits: Limits) -> io::Result<()> {
