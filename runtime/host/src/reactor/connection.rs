@@ -3,14 +3,15 @@ use super::ServiceId;
 use mio::net::TcpStream;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
+use torhost_protocol::LineBuffer;
 
 pub(super) struct Connection {
     pub(super) owner: ServiceId,
     pub(super) stream: TcpStream,
-    /// What came and was not taken yet: the beginning of a line, or lines that are left for the next turn.
-    pub(super) input: Vec<u8>,
-    /// How far `input` is known to hold no line end.
-    pub(super) searched: usize,
+    /// The beginning of a line whose end has not come.
+    pub(super) lines: LineBuffer,
+    /// What came and is left for the next turn. Nothing is read meanwhile.
+    pub(super) left: Vec<u8>,
     pub(super) output: Vec<u8>,
     /// How much of `output` is written.
     pub(super) written: usize,
@@ -46,6 +47,11 @@ impl Connection {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Progress::End(error.to_string()),
             }
+        }
+        // One who never catches up must not have all kept that he was ever sent.
+        if self.written > self.output.len() / 2 {
+            self.output.drain(..self.written);
+            self.written = 0;
         }
         Progress::Done
     }

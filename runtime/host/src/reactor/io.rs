@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use torhost_protocol::LineBuffer;
 
 const WAKE: Token = Token(usize::MAX);
 /// Marks the tokens of listeners.
@@ -202,20 +203,16 @@ impl Io {
         if connection.unwritten() > connection.max_pending {
             let reason = format!("more than {} bytes unread", connection.max_pending);
             self.fail(conn, reason);
-        } else if !std::mem::replace(&mut connection.dirty, true) {
-            self.dirty.push(conn);
+        } else {
+            self.mark_dirty(conn);
         }
     }
 
     /// Closes a connection, once it is told what was sent. Its service hears no more of it.
     pub(crate) fn close(&mut self, conn: Conn) {
-        if let Some(place) = self.place(conn)
-            && let Some(connection) = &mut self.connections[place]
-        {
+        if let Some(connection) = self.connection(conn) {
             connection.closing = true;
-            if !std::mem::replace(&mut connection.dirty, true) {
-                self.dirty.push(conn);
-            }
+            self.mark_dirty(conn);
         }
     }
 
@@ -241,6 +238,7 @@ impl Io {
         }
         self.now = Instant::now();
         let mut readable = std::mem::take(&mut self.ready);
+        let mut writable = Vec::new();
         let mut accepting = std::mem::take(&mut self.accepting);
         for event in &self.events {
             let Token(token) = event.token();
@@ -255,19 +253,22 @@ impl Io {
             if event.is_readable() || event.is_read_closed() || event.is_error() {
                 readable.push(conn);
             }
-            if event.is_writable()
-                && let Some(place) = self.place(conn)
-                && let Some(connection) = &mut self.connections[place]
-                && connection.unwritten() > 0
-                && !std::mem::replace(&mut connection.dirty, true)
-            {
-                self.dirty.push(conn);
+            if event.is_writable() {
+                writable.push(conn);
             }
         }
         for conn in readable {
             if let Some(connection) = self.connection(conn) {
                 let owner = connection.owner;
                 self.happenings.push_back(Happening::Readable(owner, conn));
+            }
+        }
+        for conn in writable {
+            if self
+                .connection(conn)
+                .is_some_and(|connection| connection.unwritten() > 0)
+            {
+                self.mark_dirty(conn);
             }
         }
         for listener in accepting {
@@ -309,8 +310,7 @@ impl Io {
     /// Writes what was sent in this turn.
     pub(super) fn write_all(&mut self) {
         for conn in std::mem::take(&mut self.dirty) {
-            let Some(place) = self.place(conn) else { continue };
-            let Some(connection) = &mut self.connections[place] else {
+            let Some(connection) = self.connection(conn) else {
                 continue;
             };
             connection.dirty = false;
@@ -322,7 +322,6 @@ impl Io {
                 continue;
             }
             let mut output = std::mem::take(&mut connection.output);
-            connection.written = 0;
             if connection.closing {
                 connection.end_output();
                 self.lingering.push_back((self.now + LINGER, conn));
@@ -346,8 +345,14 @@ impl Io {
         let Some(connection) = self.connection(conn) else {
             return;
         };
-        let answered = connection.output.len();
-        let (count, progress) = connection.read(scratch);
+        let most = connection.output.len() + ANSWERS;
+        let left = std::mem::take(&mut connection.left);
+        let (chunk, progress) = if left.is_empty() {
+            let (count, progress) = connection.read(scratch);
+            (&scratch[..count], progress)
+        } else {
+            (&left[..], Progress::More)
+        };
         if connection.closing {
             match progress {
                 Progress::Done => {}
@@ -356,74 +361,38 @@ impl Io {
             }
             return;
         }
-        // Only what is not a whole line is ever copied.
-        let mut input = std::mem::take(&mut connection.input);
-        let from = std::mem::take(&mut connection.searched);
-        let taken;
-        if input.is_empty() {
-            taken = self.lines(conn, service, &scratch[..count], 0, answered + ANSWERS);
-            input.extend_from_slice(&scratch[taken..count]);
-        } else {
-            input.extend_from_slice(&scratch[..count]);
-            taken = self.lines(conn, service, &input, from, answered + ANSWERS);
-            input.drain(..taken);
-        }
-        let Some(connection) = self.connection(conn).filter(|connection| !connection.closing) else {
-            return;
-        };
-        // Whole lines are left only where the answers were enough for this turn.
-        let enough = connection.output.len() > answered + ANSWERS;
-        if !enough {
-            connection.searched = input.len();
-            if input.len() > connection.max_line.saturating_add(1) {
-                self.too_long(conn, service);
-                return;
-            }
-        }
-        // An idle connection holds no buffer.
-        if input.is_empty() {
-            input = Vec::new();
-        }
-        connection.input = input;
-        match progress {
-            Progress::Done if enough => self.ready.push(conn),
-            Progress::Done => {}
-            Progress::More => self.ready.push(conn),
-            // The end comes again, after the lines that are left.
-            Progress::End(_) if enough => self.ready.push(conn),
-            Progress::End(reason) => self.fail(conn, reason),
-        }
-    }
-
-    /// Hands over the whole lines of `input`, until `most` bytes of answers wait, and tells where they end; `from` is where the
-    /// first line end may be.
-    fn lines(
-        &mut self,
-        conn: Conn,
-        service: &mut dyn Service,
-        input: &[u8],
-        from: usize,
-        most: usize,
-    ) -> usize {
-        let (mut begin, mut search) = (0, from);
-        while let Some(length) = memchr::memchr(b'\n', &input[search..]) {
-            let end = search + length;
-            let line = &input[begin..end];
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let max_line = connection.max_line;
+        let mut buffer = std::mem::replace(&mut connection.lines, LineBuffer::new(0));
+        let mut lines = buffer.feed(chunk);
+        loop {
             let Some(connection) = self.connection(conn).filter(|connection| !connection.closing) else {
-                return input.len();
+                return;
             };
             if connection.output.len() > most {
-                return begin;
+                break;
             }
-            if line.len() > connection.max_line {
-                self.too_long(conn, service);
-                return input.len();
+            let Some(line) = lines.next_line() else { break };
+            let line = line.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+            match line {
+                Ok(line) if line.len() <= max_line => service.line(self, conn, line),
+                _ => {
+                    self.too_long(conn, service);
+                    return;
+                }
             }
-            service.line(self, conn, line);
-            (begin, search) = (end + 1, end + 1);
         }
-        begin
+        let left = lines.rest().to_vec();
+        let Some(connection) = self.connection(conn) else {
+            return;
+        };
+        connection.lines = buffer;
+        let is_more = !left.is_empty() || matches!(progress, Progress::More);
+        connection.left = left;
+        if let Progress::End(reason) = progress {
+            self.fail(conn, reason);
+        } else if is_more {
+            self.ready.push(conn);
+        }
     }
 
     fn too_long(&mut self, conn: Conn, service: &mut dyn Service) {
@@ -456,8 +425,8 @@ impl Io {
         self.accepting.push(at);
     }
 
-    /// There is no descriptor for the next connection: it is told so, by means of one that is kept for this.
-    /// Whether there was a next.
+    /// There is no descriptor for the next connection: it is told so, by means of one that is kept for this. Whether there was
+    /// a next.
     fn refuse(&mut self, at: usize, busy: &[u8], error: &io::Error) -> bool {
         let last = self.complained.replace(self.now);
         if last.is_none_or(|last| self.now - last > Duration::from_secs(10)) {
@@ -469,8 +438,10 @@ impl Io {
         let next = self.listeners[at].socket.accept();
         let is_refused = next.is_ok();
         if let Ok((mut stream, _)) = next {
+            // Who has gone meanwhile need not be told.
             let _ = stream.write(busy);
         }
+        // Where it cannot be had again, nobody is told until it can.
         self.reserve = File::open("/dev/null").ok();
         is_refused
     }
@@ -496,8 +467,9 @@ impl Io {
         self.connections[place as usize] = Some(Connection {
             owner,
             stream,
-            input: Vec::new(),
-            searched: 0,
+            // One more byte, for a carriage return before the line end.
+            lines: LineBuffer::new(limits.max_line.saturating_add(1)),
+            left: Vec::new(),
             output: Vec::new(),
             written: 0,
             dirty: false,
@@ -519,6 +491,15 @@ impl Io {
         self.connections[place].as_mut()
     }
 
+    /// Has a connection written to at the end of the turn.
+    fn mark_dirty(&mut self, conn: Conn) {
+        if let Some(connection) = self.connection(conn)
+            && !std::mem::replace(&mut connection.dirty, true)
+        {
+            self.dirty.push(conn);
+        }
+    }
+
     /// Drops a connection without a word to its service.
     fn remove(&mut self, conn: Conn) {
         if let Some(place) = self.place(conn)
@@ -533,6 +514,7 @@ impl Io {
     /// Drops a connection that is gone, and has its service told; what it was sent leaves if it still can.
     fn fail(&mut self, conn: Conn, reason: String) {
         if let Some(connection) = self.connection(conn) {
+            // It is reported as gone in any case.
             let _ = connection.write();
             if !connection.closing {
                 let owner = connection.owner;
@@ -540,5 +522,23 @@ impl Io {
             }
         }
         self.remove(conn);
+    }
+
+    /// What the first connection has: bytes left for later, bytes unwritten, bytes of answers kept.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> Option<(usize, usize, usize)> {
+        let connection = self.connections.first()?.as_ref()?;
+        Some((
+            connection.left.len(),
+            connection.unwritten(),
+            connection.output.len(),
+        ))
+    }
+
+    /// Writes to the first connection what it can.
+    #[cfg(test)]
+    pub(super) fn write_again(&mut self) {
+        self.mark_dirty(Conn(0));
+        self.write_all();
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! A [`Service`] is what connections belong to: a coordinator, a worker's link to its coordinator, the sockets of scripts. It is
 //! called on the reactor's thread, one call at a time, with an [`Io`] to act through; it never waits for anything. Other
-//! threads reach it by [`Reactor::call`] and [`Reactor::post`].
+//! threads reach it by a [`Reach`].
 //!
 //! One turn of the loop serves all events that are there, lets every service that was called end its turn, and then writes
 //! what was sent: one system call for all that a connection is told in a turn. A connection is read no further in a turn than
-//! one buffer's worth, and not at all while it does not read its answers, so that none keeps the others waiting.
+//! one buffer's worth, or than its answers are enough for a turn, so that none keeps the others waiting; one that leaves too much
+//! unread is cut.
 mod connection;
 mod io;
 
@@ -30,7 +31,7 @@ pub(crate) trait Service: Any + Send {
     /// A line was longer than [`Limits::max_line`]. The connection is closed once what this sends is written.
     fn line_too_long(&mut self, _io: &mut Io, _conn: Conn) {}
 
-    /// The connection is no more, or could not be made. What was sent and not written is lost.
+    /// The connection is no more. What was sent and not written is lost.
     fn closed(&mut self, io: &mut Io, conn: Conn, reason: &str);
 
     /// The time asked for by [`Io::wake_at`] has come.
@@ -140,20 +141,26 @@ impl Reactor {
 
     fn run(mut self) {
         loop {
-            self.io.wait();
-            for task in self.io.take_tasks() {
-                task(&mut self);
-            }
-            while let Some(happening) = self.io.next_happening() {
-                self.serve(happening);
-            }
-            self.wake_services();
-            for service in std::mem::take(&mut self.called) {
-                self.with_service(service, |service, io| service.turn_ends(io));
-            }
-            self.called.clear();
-            self.io.write_all();
+            self.turn();
         }
+    }
+
+    fn turn(&mut self) {
+        self.io.wait();
+        for task in self.io.take_tasks() {
+            task(self);
+        }
+        while let Some(happening) = self.io.next_happening() {
+            self.serve(happening);
+        }
+        for service in self.io.due() {
+            self.with_service(service, |service, io| service.woken(io));
+        }
+        for service in std::mem::take(&mut self.called) {
+            self.with_service(service, |service, io| service.turn_ends(io));
+        }
+        self.called.clear();
+        self.io.write_all();
     }
 
     fn add_service(&mut self, id: ServiceId, service: Box<dyn Service>) {
@@ -196,10 +203,80 @@ impl Reactor {
             }
         }
     }
+}
 
-    fn wake_services(&mut self) {
-        for id in self.io.due() {
-            self.with_service(id, |service, io| service.woken(io));
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{ErrorKind, Read, Write};
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    /// Answers each line with ten thousand bytes.
+    struct Talkative;
+
+    impl Service for Talkative {
+        fn line(&mut self, io: &mut Io, conn: Conn, _line: &[u8]) {
+            io.send(conn, |out| out.extend_from_slice(&[b'x'; 10_000]));
         }
+
+        fn closed(&mut self, _io: &mut Io, _conn: Conn, reason: &str) {
+            panic!("closed: {reason}");
+        }
+
+        fn turn_ends(&mut self, io: &mut Io) {
+            let soon = io.now() + Duration::from_millis(10);
+            io.wake_at(Some(soon));
+        }
+    }
+
+    /// As much as goes without waiting.
+    fn some(done: std::io::Result<usize>) -> usize {
+        match done {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            done => done.expect("the connection stands"),
+        }
+    }
+
+    #[test]
+    fn one_who_never_catches_up_does_not_fill_the_memory() {
+        let (mut reactor, _mailbox) = Reactor::new().expect("an event queue");
+        reactor.add_service(ServiceId(0), Box::new(Talkative));
+        let limits = Limits {
+            max_line: 100,
+            max_pending: 100 << 20,
+        };
+        let mut address = None;
+        reactor.with_service(ServiceId(0), |_, io| {
+            address = io.listen(([127, 0, 0, 1], 0).into(), limits, b"").ok();
+        });
+        let mut client = TcpStream::connect(address.expect("a port")).expect("a connection");
+        client.set_nonblocking(true).expect("a socket");
+        let (requests, mut answers) = ([b'\n'; 1 << 16], [0; 1 << 16]);
+        for _ in 0..400 {
+            some(client.write(&requests));
+            reactor.turn();
+            // It reads, but leaves some of it each time.
+            for _ in 0..100 {
+                if reactor
+                    .io
+                    .held()
+                    .is_some_and(|(_, unwritten, _)| unwritten > 1 << 20)
+                {
+                    some(client.read(&mut answers));
+                    reactor.io.write_again();
+                }
+            }
+        }
+        let (left, unwritten, output) = reactor.io.held().expect("a connection");
+        assert!(
+            unwritten > 1 << 19,
+            "it has caught up, which proves nothing: {unwritten}"
+        );
+        assert!(left <= 1 << 16, "{left} bytes of requests are kept");
+        assert!(
+            output <= 3 * unwritten,
+            "{output} bytes of answers are kept for {unwritten}"
+        );
     }
 }
