@@ -107,6 +107,17 @@ pub enum SubmitError {
 #[error("no such job")]
 pub struct UnknownJob;
 
+/// Why a job was not queued again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RetryError {
+    /// There is no such job, or it is forgotten.
+    #[error(transparent)]
+    UnknownJob(#[from] UnknownJob),
+    /// Too much waits already.
+    #[error(transparent)]
+    NotTaken(#[from] SubmitError),
+}
+
 /// Why a worker's answer was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AnswerError {
@@ -194,11 +205,6 @@ impl Engine {
         self.counts
     }
 
-    /// Whether jobs are held back.
-    pub fn is_paused(&self) -> bool {
-        self.paused
-    }
-
     /// A job that is known.
     pub fn job(&self, id: JobId) -> Option<&Job> {
         self.jobs.get(id)
@@ -249,12 +255,9 @@ impl Engine {
             }
             return Ok(Accepted { job, is_new: false });
         }
-        if self.counts.queued + self.counts.delayed >= self.config.max_queued {
-            return Err(SubmitError::QueueFull(self.config.max_queued));
-        }
         submission.requires.sort_unstable();
         submission.requires.dedup();
-        let class = self.class_of(&submission.requires)?;
+        let class = self.room_in_class(&submission.requires)?;
         self.last_job += 1;
         let id = JobId(self.last_job);
         if let Some(key) = &submission.key {
@@ -274,16 +277,9 @@ impl Engine {
             rank: 0,
             waiting: client.into_iter().collect(),
         };
-        if let Some(deadline) = job.deadline() {
-            self.timers.insert((deadline, Timer::Deadline(id)));
-        }
         self.jobs.insert(id, job);
-        if let Some(class) = self.classes.get_mut(&class) {
-            class.jobs += 1;
-        }
-        self.counts.delayed += 1;
         self.event("submitted", |event| event.job = Some(id));
-        self.start_waiting(now, id, delay);
+        self.begin(now, id, delay);
         Ok(Accepted {
             job: id,
             is_new: true,
@@ -318,38 +314,25 @@ impl Engine {
     ///
     /// # Errors
     /// If the job is not known; if too much waits already.
-    pub fn retry(&mut self, now: Duration, id: JobId) -> Result<Result<(), SubmitError>, UnknownJob> {
+    pub fn retry(&mut self, now: Duration, id: JobId) -> Result<(), RetryError> {
         let job = self.jobs.get(id).ok_or(UnknownJob)?;
         let State::Ended { outcome, .. } = job.state else {
-            return Ok(Ok(()));
+            return Ok(());
         };
         if outcome == Outcome::Completed {
-            return Ok(Ok(()));
-        }
-        if self.counts.queued + self.counts.delayed >= self.config.max_queued {
-            return Ok(Err(SubmitError::QueueFull(self.config.max_queued)));
+            return Ok(());
         }
         let requires = job.submission.requires.clone();
-        let class = match self.class_of(&requires) {
-            Ok(class) => class,
-            Err(error) => return Ok(Err(error)),
-        };
+        let class = self.room_in_class(&requires)?;
         *self.ended_count(outcome) -= 1;
-        self.counts.delayed += 1;
-        if let Some(class) = self.classes.get_mut(&class) {
-            class.jobs += 1;
-        }
         if let Some(job) = self.jobs.get_mut(id) {
             (job.failures, job.losses, job.class) = (0, 0, class);
             // Its time in all begins anew, or it would expire at once.
             job.submitted = now;
             job.state = State::Delayed { until: now };
-            if let Some(deadline) = job.deadline() {
-                self.timers.insert((deadline, Timer::Deadline(id)));
-            }
         }
-        self.start_waiting(now, id, Duration::ZERO);
-        Ok(Ok(()))
+        self.begin(now, id, Duration::ZERO);
+        Ok(())
     }
 
     /// Hands out no more jobs, until [`Engine::resume`].
@@ -484,16 +467,12 @@ impl Engine {
         handle: Handle,
         result: Arc<[u8]>,
     ) -> Result<(), AnswerError> {
-        self.heard(now, key);
-        let counts = self.answered(key, handle);
-        if counts == Ok(true) {
-            if let Some(worker) = self.workers.get_mut(&key) {
+        self.answer(now, key, handle, |engine| {
+            if let Some(worker) = engine.workers.get_mut(&key) {
                 worker.completed += 1;
             }
-            self.end(now, handle.job, Outcome::Completed, result);
-        }
-        self.feed(now, key);
-        counts.map(drop)
+            engine.end(now, handle.job, Outcome::Completed, result);
+        })
     }
 
     /// A worker could not do an attempt: it is made again, behind the others and after a while, until its attempts are used up.
@@ -507,10 +486,23 @@ impl Engine {
         handle: Handle,
         message: &[u8],
     ) -> Result<(), AnswerError> {
+        self.answer(now, key, handle, |engine| {
+            engine.attempt_failed(now, handle.job, message.into(), Outcome::Failed);
+        })
+    }
+
+    /// Takes in an answer that ends an attempt, and has `take` act on it if it counts. The worker's slot is free in any case.
+    fn answer(
+        &mut self,
+        now: Duration,
+        key: WorkerKey,
+        handle: Handle,
+        take: impl FnOnce(&mut Engine),
+    ) -> Result<(), AnswerError> {
         self.heard(now, key);
         let counts = self.answered(key, handle);
         if counts == Ok(true) {
-            self.attempt_failed(now, handle.job, message.into(), Outcome::Failed);
+            take(self);
         }
         self.feed(now, key);
         counts.map(drop)
@@ -625,6 +617,19 @@ impl Engine {
 
     // ---------------------------------------------------------------------------------------------- a job's way along
 
+    /// A job that is new, or new again, is counted and waits.
+    fn begin(&mut self, now: Duration, id: JobId, delay: Duration) {
+        let Some(job) = self.jobs.get(id) else { return };
+        if let Some(deadline) = job.deadline() {
+            self.timers.insert((deadline, Timer::Deadline(id)));
+        }
+        if let Some(class) = self.classes.get_mut(&job.class) {
+            class.jobs += 1;
+        }
+        self.counts.delayed += 1;
+        self.start_waiting(now, id, delay);
+    }
+
     /// A job that is counted as delayed waits, for a time or for a worker.
     fn start_waiting(&mut self, now: Duration, id: JobId, delay: Duration) {
         let Some(job) = self.jobs.get_mut(id) else { return };
@@ -667,25 +672,34 @@ impl Engine {
             let Some(worker) = class.free.choose(self.last_assigned, affinity, &mut self.random) else {
                 break;
             };
+            self.unlist(worker);
             self.assign(now, job, worker);
+            self.list(worker);
         }
     }
 
     /// Fills a worker's free slots with what waits.
     fn feed(&mut self, now: Duration, key: WorkerKey) {
-        self.list(key);
-        while !self.paused && self.workers.get(&key).is_some_and(|worker| worker.listed) {
-            let classes = self.workers.get(&key).map(|worker| worker.classes.as_slice());
+        self.unlist(key);
+        if let Some(worker) = self.workers.get_mut(&key) {
+            // One that was away does not get all the jobs that it missed.
+            worker.standing.pass = worker.standing.pass.max(self.pass);
+        }
+        while !self.paused
+            && let Some(worker) = self.workers.get(&key)
+            && worker.state() == WorkerState::Ready
+        {
             let first = |id: &ClassId| self.classes.get(id)?.waiting.first_key_value();
-            let best = classes.unwrap_or_default().iter().filter_map(first).min();
-            let Some((_, &job)) = best else { break };
+            let Some((_, &job)) = worker.classes.iter().filter_map(first).min() else {
+                break;
+            };
             self.assign(now, job, key);
         }
+        self.list(key);
     }
 
     /// A worker that can take a job is put among the free ones of its classes, where it now belongs.
     fn list(&mut self, key: WorkerKey) {
-        self.unlist(key);
         let Some(worker) = self.workers.get_mut(&key) else {
             return;
         };
@@ -694,8 +708,6 @@ impl Engine {
         }
         let load = (worker.running.len() as u64) << 16;
         worker.standing.load = u32::try_from(load / u64::from(worker.slots)).unwrap_or(u32::MAX);
-        // One that was away does not get all the jobs that it missed.
-        worker.standing.pass = worker.standing.pass.max(self.pass);
         worker.listed = true;
         for class in &worker.classes {
             if let Some(class) = self.classes.get_mut(class) {
@@ -716,9 +728,8 @@ impl Engine {
         }
     }
 
-    /// Gives the queued job to a worker with a free slot.
+    /// Gives the queued job to a worker with a free slot, which is not listed meanwhile.
     fn assign(&mut self, now: Duration, id: JobId, key: WorkerKey) {
-        self.unlist(key);
         let (Some(job), Some(worker)) = (self.jobs.get_mut(id), self.workers.get_mut(&key)) else {
             return;
         };
@@ -759,7 +770,6 @@ impl Engine {
         self.event("assigned", |event| {
             (event.job, event.worker, event.attempt) = (Some(id), Some(name), Some(handle.attempt));
         });
-        self.list(key);
     }
 
     /// A worker has answered an attempt: its slot is free. Whether the answer counts; an answer to a job that was cancelled
@@ -977,6 +987,14 @@ impl Engine {
     }
 
     // -------------------------------------------------------------------------------------------------------- classes
+
+    /// The class of the requirements, if one more job may wait in it.
+    fn room_in_class(&mut self, requires: &Vec<String>) -> Result<ClassId, SubmitError> {
+        if self.counts.queued + self.counts.delayed >= self.config.max_queued {
+            return Err(SubmitError::QueueFull(self.config.max_queued));
+        }
+        self.class_of(requires)
+    }
 
     fn class_of(&mut self, requires: &Vec<String>) -> Result<ClassId, SubmitError> {
         if let Some(&id) = self.by_requirement.get(requires) {

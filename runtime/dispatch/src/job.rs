@@ -76,14 +76,19 @@ pub enum State {
 }
 
 impl State {
+    /// The state's name on the wire.
+    pub fn name(&self) -> torhost_protocol::State {
+        match self {
+            State::Delayed { .. } => torhost_protocol::State::Delayed,
+            State::Queued(_) => torhost_protocol::State::Queued,
+            State::Running { .. } => torhost_protocol::State::Running,
+            State::Ended { outcome, .. } => outcome.name(),
+        }
+    }
+
     /// The word for it: `delayed`, `queued`, `running`, or the outcome.
     pub fn as_str(&self) -> &'static str {
-        match self {
-            State::Delayed { .. } => "delayed",
-            State::Queued(_) => "queued",
-            State::Running { .. } => "running",
-            State::Ended { outcome, .. } => outcome.as_str(),
-        }
+        self.name().as_str()
     }
 }
 
@@ -101,14 +106,19 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// The outcome's name on the wire.
+    pub fn name(self) -> torhost_protocol::State {
+        match self {
+            Outcome::Completed => torhost_protocol::State::Completed,
+            Outcome::Failed => torhost_protocol::State::Failed,
+            Outcome::Cancelled => torhost_protocol::State::Cancelled,
+            Outcome::Expired => torhost_protocol::State::Expired,
+        }
+    }
+
     /// The word for it.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Outcome::Completed => "completed",
-            Outcome::Failed => "failed",
-            Outcome::Cancelled => "cancelled",
-            Outcome::Expired => "expired",
-        }
+        self.name().as_str()
     }
 }
 

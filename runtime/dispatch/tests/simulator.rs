@@ -284,7 +284,7 @@ impl World {
                 if let Some((outcome, ..)) = self.ended.get(&id)
                     && *outcome != Outcome::Completed
                 {
-                    self.engine.retry(now, id).expect("known").expect("room");
+                    self.engine.retry(now, id).expect("known, and room");
                     self.ended.remove(&id);
                     self.live.insert(id);
                     self.retried.insert(id);

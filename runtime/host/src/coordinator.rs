@@ -5,12 +5,12 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use torhost_dispatch::{
-    AnswerError, Client, Config, Engine, Event, Job, Joining, Outcome, Output, Progress, SubmitError,
-    WorkerKey, WorkerState,
+    AnswerError, Client, Config, Engine, Event, Job, Joining, Outcome, Output, Progress, RetryError,
+    SubmitError, WorkerKey, WorkerState,
 };
 use torhost_protocol::{
-    Beat, Code, Format, Handle, JobId, JobsQuery, Refusal, Registered, Registration, Request, State,
-    SubmitOptions, VERBS, parse_request, write,
+    Beat, Code, Format, Handle, JobId, JobsQuery, Refusal, Registered, Registration, Request, SubmitOptions,
+    VERBS, parse_request, write,
 };
 
 /// What a worker must understand to be sent data with line ends.
@@ -174,10 +174,10 @@ impl Coordinator {
                 self.answer_state(io, conn, "CANCEL", id)?;
             }
             Request::Retry(id) => {
-                self.engine
-                    .retry(now, id)
-                    .map_err(|_| unknown(id))?
-                    .map_err(not_taken)?;
+                self.engine.retry(now, id).map_err(|error| match error {
+                    RetryError::UnknownJob(_) => unknown(id),
+                    RetryError::NotTaken(error) => not_taken(error),
+                })?;
                 self.answer_state(io, conn, "RETRY", id)?;
             }
             Request::Pause => {
@@ -344,7 +344,7 @@ impl Coordinator {
                         log::info!("{job} {}: {}", outcome.as_str(), brief(&reason).escape_debug());
                     }
                     io.send(Conn(client.0), |out| {
-                        write::result(out, job, wire(outcome), &result)
+                        write::result(out, job, outcome.name(), &result)
                     });
                 }
                 Output::Event(event) => {
@@ -485,9 +485,7 @@ impl Coordinator {
             number -= 1;
             let id = JobId(number);
             if let Some(job) = self.engine.job(id)
-                && query
-                    .state
-                    .is_none_or(|state| state.as_str() == job.state.as_str())
+                && query.state.is_none_or(|state| state == job.state.name())
             {
                 jobs.push(self.job_value(id, job, true));
             }
@@ -604,15 +602,6 @@ fn refused(error: AnswerError, handle: Handle) -> Refusal {
         AnswerError::StaleAttempt => Code::StaleAttempt,
     };
     Refusal::new(code, handle.to_string())
-}
-
-fn wire(outcome: Outcome) -> State {
-    match outcome {
-        Outcome::Completed => State::Completed,
-        Outcome::Failed => State::Failed,
-        Outcome::Cancelled => State::Cancelled,
-        Outcome::Expired => State::Expired,
-    }
 }
 
 /// Whole numbers without a point, as they were said.
