@@ -1,18 +1,11 @@
 //! Any line to a worker: it is read or ignored, and what was read and written again stays the same.
 #![no_main]
 use libfuzzer_sys::fuzz_target;
+use torhost_fuzz::stays_the_same;
 use torhost_protocol::{Order, parse_order, write};
 
 fuzz_target!(|line: &[u8]| {
-    let Some(written) = again(line) else { return };
-    assert_eq!(
-        written.iter().position(|&byte| byte == b'\n'),
-        Some(written.len() - 1)
-    );
-    assert_eq!(
-        again(&written[..written.len() - 1]).as_deref(),
-        Some(&written[..])
-    );
+    stays_the_same(line, again);
 });
 
 /// What is read, as it would be sent.
