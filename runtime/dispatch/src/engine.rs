@@ -733,7 +733,9 @@ impl Engine {
         let (Some(job), Some(worker)) = (self.jobs.get_mut(id), self.workers.get_mut(&key)) else {
             return;
         };
-        let State::Queued(place) = job.state else { return };
+        let State::Queued(place) = job.state else {
+            unreachable!("{id} is in a queue, and is {}", job.state.as_str());
+        };
         if let Some(class) = self.classes.get_mut(&job.class) {
             class.waiting.remove(&place);
         }
