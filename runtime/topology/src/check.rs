@@ -1,7 +1,7 @@
 //! What must hold between the parts of a topology. Linear in its size.
 use crate::diagnostic::{Diagnostic, did_you_mean, enough};
-use crate::lower::Lowered;
-use crate::model::NodeKind;
+use crate::lower::{Lowered, Places};
+use crate::model::{Detector, Isolation, NodeKind, Policies};
 use std::collections::{HashMap, HashSet};
 
 /// Adds what is wrong to the mistakes.
@@ -89,11 +89,25 @@ pub(crate) fn check(lowered: &mut Lowered) {
                 ),
             _ => {}
         }
+        let workers_only = [
+            ("capabilities", !node.capabilities.is_empty()),
+            ("isolation", node.isolation != Isolation::default()),
+        ];
+        for (key, used) in workers_only {
+            if let (true, Some(span)) = (used, settings.get(key))
+                && node.kind != NodeKind::Worker
+                && settings.contains_key("type")
+            {
+                let message = format!("`{key}` is for workers, and `{}` is none", node.name);
+                found.push(Diagnostic::warning("no-effect", *span, message));
+            }
+        }
     }
 
     let offered: HashSet<&String> = topology
         .nodes
         .iter()
+        .filter(|node| node.kind == NodeKind::Worker)
         .flat_map(|node| &node.capabilities)
         .collect();
     for (route, spans) in topology.routes.iter().zip(&places.routes) {
@@ -110,10 +124,22 @@ pub(crate) fn check(lowered: &mut Lowered) {
         }
     }
 
-    let balancing = &topology.policies.load_balancing;
-    let place = |key| places.policies.get(&("load_balancing", key)).copied();
-    if balancing.heartbeat_interval.0 * 2 > balancing.health_check_interval.0 {
-        let (heartbeat, health) = (place("heartbeat_interval"), place("health_check_interval"));
+    check_policies(&topology.policies, places, &mut found);
+    mistakes.append(&mut found);
+    mistakes.sort_by_key(|found| (found.primary.span.file, found.primary.span.start));
+}
+
+/// What must hold between the settings of policies.
+fn check_policies(policies: &Policies, places: &Places, found: &mut Vec<Diagnostic>) {
+    let balancing = &policies.load_balancing;
+    let place = |policy, key| places.policies.get(&(policy, key)).copied();
+    // What does not fit may be the default of a setting that could not be made out.
+    let known = |policy| !places.vague_policies.contains(policy);
+    if known("load_balancing") && balancing.heartbeat_interval.0 * 2 > balancing.health_check_interval.0 {
+        let (heartbeat, health) = (
+            place("load_balancing", "heartbeat_interval"),
+            place("load_balancing", "health_check_interval"),
+        );
         if let Some(span) = heartbeat.or(health) {
             let message = format!(
                 "a heartbeat every {} is too rare for a health check after {}",
@@ -128,6 +154,67 @@ pub(crate) fn check(lowered: &mut Lowered) {
             found.push(rare);
         }
     }
-    mistakes.append(&mut found);
-    mistakes.sort_by_key(|found| (found.primary.span.file, found.primary.span.start));
+    let defaults = Policies::default();
+    // That a default is stated beside `detector fixed` is no mistake: `torhost show` states all.
+    let meant = place("load_balancing", "detector").is_none()
+        || balancing.phi_threshold != defaults.load_balancing.phi_threshold;
+    if let (true, Detector::Fixed, Some(span)) = (
+        meant,
+        balancing.detector,
+        place("load_balancing", "phi_threshold"),
+    ) && known("load_balancing")
+    {
+        found.push(
+            Diagnostic::warning("no-effect", span, "`phi_threshold` is for `detector phi_accrual`")
+                .help("add `detector phi_accrual`, or leave the threshold out"),
+        );
+    }
+
+    let retry = &policies.retry;
+    if known("retry") && retry.max_backoff < retry.backoff {
+        let (backoff, longest) = (place("retry", "backoff"), place("retry", "max_backoff"));
+        if let Some(span) = longest.or(backoff) {
+            let message = format!(
+                "the longest wait, {}, is shorter than the first, {}",
+                retry.max_backoff, retry.backoff
+            );
+            let mut low = Diagnostic::error("low-max-backoff", span, message)
+                .help("make `max_backoff` at least as long as `backoff`");
+            if let (Some(backoff), Some(_)) = (backoff, longest) {
+                low = low.also(backoff, "the first wait");
+            }
+            found.push(low);
+        }
+    }
+    if let (false, Some(span)) = (balancing.failover, place("retry", "max_losses"))
+        && retry.max_losses != defaults.retry.max_losses
+    {
+        let mut unused = Diagnostic::warning(
+            "no-effect",
+            span,
+            "`max_losses` is for `failover true`: without it, the first loss fails a job",
+        );
+        if let Some(failover) = place("load_balancing", "failover") {
+            unused = unused.also(failover, "turned off here");
+        }
+        found.push(unused);
+    }
+
+    let limits = &policies.limits;
+    if known("limits") && limits.max_pending < limits.max_line {
+        let (pending, line) = (place("limits", "max_pending"), place("limits", "max_line"));
+        if let Some(span) = pending.or(line) {
+            let message = format!(
+                "a line may have {}, but a connection that leaves {} unread is cut",
+                limits.max_line, limits.max_pending
+            );
+            let mut small = Diagnostic::warning("small-pending", span, message).help(
+                "make `max_pending` at least as large as `max_line`: who is sent such a line would be cut",
+            );
+            if let (Some(_), Some(line)) = (pending, line) {
+                small = small.also(line, "the longest line");
+            }
+            found.push(small);
+        }
+    }
 }

@@ -28,7 +28,8 @@ pub mod vocabulary;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Label, Severity};
 pub use model::{
-    Connection, Limits, LoadBalancing, Node, NodeKind, Policies, Resources, Retry, Route, Services, Topology,
+    Algorithm, Connection, Detector, Isolation, Limits, LoadBalancing, Node, NodeKind, Policies, Resources,
+    Results, Retry, Route, Services, Topology,
 };
 pub use source::{SourceFile, Sources, Span};
 pub use value::{BadQuantity, Period, Rate, Size};

@@ -1,17 +1,18 @@
 //! From syntax to meaning: names, kinds and values, each checked where it stands.
 use crate::diagnostic::{Diagnostic, did_you_mean, enough};
 use crate::model::{
-    Connection, Limits, LoadBalancing, Node, NodeKind, Policies, Resources, Retry, Route, Services, Topology,
+    Algorithm, Connection, Detector, Isolation, Limits, LoadBalancing, Node, NodeKind, Resources, Results,
+    Retry, Route, Services, Topology,
 };
 use crate::source::{Sources, Span};
 use crate::syntax::{self, Item, Statement, Word, WordKind};
 use crate::value::{Period, Rate, Size};
 use crate::vocabulary::{Kind, Setting, one_of, section};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 const STATEMENTS: [&str; 6] = ["set", "include", "node", "connection", "policy", "route"];
-const POLICIES: [&str; 3] = ["load_balancing", "limits", "retry"];
+const POLICIES: [&str; 4] = ["load_balancing", "limits", "retry", "results"];
 /// Include files within include files, this deep at most.
 const MAX_INCLUDES: usize = 16;
 /// How many files there may be in all: a file may be included in many places.
@@ -42,6 +43,8 @@ pub(crate) struct Places {
     pub routes: Vec<Vec<Span>>,
     /// By policy and key.
     pub policies: HashMap<(&'static str, &'static str), Span>,
+    /// The policies some of whose settings could not be made out.
+    pub vague_policies: HashSet<&'static str>,
 }
 
 /// Reads a file's text and the files that it includes.
@@ -76,7 +79,7 @@ struct Lowerer {
 /// A value that fits its setting.
 enum Value {
     Text(String),
-    Number(u64),
+    Number(i64),
     Boolean(bool),
     Size(Size),
     Rate(Rate),
@@ -110,7 +113,7 @@ macro_rules! getter {
 
 impl Settings {
     getter!(text, Text, String);
-    getter!(number, Number, u64);
+    getter!(number, Number, i64);
     getter!(boolean, Boolean, bool);
     getter!(size, Size, Size);
     getter!(rate, Rate, Rate);
@@ -118,9 +121,9 @@ impl Settings {
     getter!(names, Names, Vec<(String, Span)>);
     getter!(block, Block, Settings);
 
-    /// A number whose range in the vocabulary fits.
-    fn u32(&mut self, key: &str) -> Option<u32> {
-        self.number(key).and_then(|number| u32::try_from(number).ok())
+    /// A number whose range in the vocabulary fits the type.
+    fn integer<T: TryFrom<i64>>(&mut self, key: &str) -> Option<T> {
+        self.number(key).and_then(|number| T::try_from(number).ok())
     }
 }
 
@@ -260,20 +263,20 @@ impl Lowerer {
             return;
         };
         let places = settings.places();
-        let kind = match settings.text("type").as_deref() {
-            Some("master") => NodeKind::Master,
-            Some("worker") => NodeKind::Worker,
-            Some("client") => NodeKind::Client,
-            _ => {
+        let word = |word: String| NodeKind::from_word(&word);
+        let kind = match settings.text("type").and_then(word) {
+            Some(kind) => kind,
+            None => {
                 if sound {
                     let found = Diagnostic::error("missing", name_word.span, format!("`{name}` has no type"))
                         .help("add `type master`, `type worker` or `type client`");
                     self.mistake(found);
                 }
+                self.out.vague = true;
                 NodeKind::Client
             }
         };
-        let port = settings.number("port").and_then(|port| u16::try_from(port).ok());
+        let port = settings.integer("port");
         if sound && kind == NodeKind::Master && port.is_none() {
             let found = Diagnostic::error(
                 "missing",
@@ -293,8 +296,12 @@ impl Lowerer {
             port,
             script: settings.text("script").map(PathBuf::from),
             capabilities: only_names(settings.names("capabilities")),
+            isolation: settings
+                .text("isolation")
+                .and_then(|word| Isolation::from_word(&word))
+                .unwrap_or_default(),
             resources: Resources {
-                cpu: resources.u32("cpu").unwrap_or(defaults.0.cpu),
+                cpu: resources.integer("cpu").unwrap_or(defaults.0.cpu),
                 memory: resources.size("memory"),
                 storage: resources.size("storage"),
             },
@@ -358,7 +365,12 @@ impl Lowerer {
         if !self.declare("policy", policy, name_word.span) {
             return;
         }
-        let Some(mut settings) = self.settings(&format!("policy {policy}"), body) else {
+        let before = self.out.mistakes.len();
+        let settings = self.settings(&format!("policy {policy}"), body);
+        if before != self.out.mistakes.len() {
+            self.out.places.vague_policies.insert(policy);
+        }
+        let Some(mut settings) = settings else {
             return;
         };
         let places = settings.places();
@@ -367,34 +379,11 @@ impl Lowerer {
             .policies
             .extend(places.into_iter().map(|(key, span)| ((policy, key), span)));
         let policies = &mut self.out.topology.policies;
-        let defaults = Policies::default();
         match policy {
-            "load_balancing" => {
-                policies.load_balancing = LoadBalancing {
-                    algorithm: settings
-                        .text("algorithm")
-                        .unwrap_or(defaults.load_balancing.algorithm),
-                    health_check_interval: settings
-                        .period("health_check_interval")
-                        .unwrap_or(defaults.load_balancing.health_check_interval),
-                    heartbeat_interval: settings
-                        .period("heartbeat_interval")
-                        .unwrap_or(defaults.load_balancing.heartbeat_interval),
-                    failover: settings
-                        .boolean("failover")
-                        .unwrap_or(defaults.load_balancing.failover),
-                }
-            }
-            "limits" => {
-                policies.limits = Limits {
-                    max_line: settings.size("max_line").unwrap_or(defaults.limits.max_line),
-                }
-            }
-            _ => {
-                policies.retry = Retry {
-                    attempts: settings.u32("attempts").unwrap_or(defaults.retry.attempts),
-                }
-            }
+            "load_balancing" => policies.load_balancing = load_balancing(&mut settings),
+            "limits" => policies.limits = limits(&mut settings),
+            "retry" => policies.retry = retry(&mut settings),
+            _ => policies.results = results(&mut settings),
         }
     }
 
@@ -416,7 +405,9 @@ impl Lowerer {
         self.out.topology.routes.push(Route {
             glob,
             requires: only_names(Some(requires)),
-            priority: settings.u32("priority").unwrap_or(0),
+            priority: settings.integer("priority").unwrap_or(0),
+            timeout: settings.period("timeout"),
+            retries: settings.integer("retries"),
         });
     }
 
@@ -619,9 +610,17 @@ impl Lowerer {
                 "false" | "no" | "off" => Some(Value::Boolean(false)),
                 _ => None,
             },
-            Kind::Size => text.parse().ok().map(Value::Size),
+            Kind::Size(least, most) => text
+                .parse()
+                .ok()
+                .filter(|size| (least..=most).contains(size))
+                .map(Value::Size),
             Kind::Rate => text.parse().ok().map(Value::Rate),
-            Kind::Period => text.parse().ok().map(Value::Period),
+            Kind::Period(least, most) => text
+                .parse()
+                .ok()
+                .filter(|period| (least..=most).contains(period))
+                .map(Value::Period),
             Kind::Choice(choices) => choices
                 .contains(&text.as_str())
                 .then(|| Value::Text(text.clone())),
@@ -671,6 +670,60 @@ impl Lowerer {
             }
         }
         whole.then_some(names)
+    }
+}
+
+fn load_balancing(settings: &mut Settings) -> LoadBalancing {
+    let defaults = LoadBalancing::default();
+    LoadBalancing {
+        algorithm: settings
+            .text("algorithm")
+            .and_then(|word| Algorithm::from_word(&word))
+            .unwrap_or(defaults.algorithm),
+        health_check_interval: settings
+            .period("health_check_interval")
+            .unwrap_or(defaults.health_check_interval),
+        heartbeat_interval: settings
+            .period("heartbeat_interval")
+            .unwrap_or(defaults.heartbeat_interval),
+        detector: settings
+            .text("detector")
+            .and_then(|word| Detector::from_word(&word))
+            .unwrap_or(defaults.detector),
+        phi_threshold: settings
+            .integer("phi_threshold")
+            .unwrap_or(defaults.phi_threshold),
+        failover: settings.boolean("failover").unwrap_or(defaults.failover),
+    }
+}
+
+fn limits(settings: &mut Settings) -> Limits {
+    let defaults = Limits::default();
+    Limits {
+        max_line: settings.size("max_line").unwrap_or(defaults.max_line),
+        max_connections: settings
+            .integer("max_connections")
+            .unwrap_or(defaults.max_connections),
+        max_pending: settings.size("max_pending").unwrap_or(defaults.max_pending),
+        max_queued: settings.integer("max_queued").unwrap_or(defaults.max_queued),
+    }
+}
+
+fn retry(settings: &mut Settings) -> Retry {
+    let defaults = Retry::default();
+    Retry {
+        attempts: settings.integer("attempts").unwrap_or(defaults.attempts),
+        backoff: settings.period("backoff").unwrap_or(defaults.backoff),
+        max_backoff: settings.period("max_backoff").unwrap_or(defaults.max_backoff),
+        max_losses: settings.integer("max_losses").unwrap_or(defaults.max_losses),
+    }
+}
+
+fn results(settings: &mut Settings) -> Results {
+    let defaults = Results::default();
+    Results {
+        keep: settings.integer("keep").unwrap_or(defaults.keep),
+        keep_for: settings.period("keep_for").unwrap_or(defaults.keep_for),
     }
 }
 

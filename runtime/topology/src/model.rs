@@ -6,6 +6,37 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// An enum of words of the language, each of which is written in one place.
+macro_rules! words {
+    ($(#[$about:meta])* pub enum $name:ident { $($(#[$note:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+        pub enum $name {
+            $($(#[$note])* #[serde(rename = $word)] $variant,)+
+        }
+
+        impl $name {
+            /// The words for them, in the order of the reference.
+            pub const WORDS: &'static [&'static str] = &[$($word),+];
+
+            /// The word for it in the language.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $($name::$variant => $word,)+
+                }
+            }
+
+            /// What a word of the language stands for.
+            pub fn from_word(word: &str) -> Option<$name> {
+                match word {
+                    $($word => Some($name::$variant),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
 /// A whole topology.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Topology {
@@ -43,32 +74,35 @@ pub struct Node {
     /// What it offers, if it is a worker.
     #[serde(default)]
     pub capabilities: Vec<String>,
+    /// Where it runs its jobs, if it is a worker.
+    pub isolation: Isolation,
     /// What it may use.
     pub resources: Resources,
     /// What it offers besides, if it is a master.
     pub services: Services,
 }
 
-/// What a node is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum NodeKind {
-    /// Takes jobs and spreads them: a coordinator.
-    Master,
-    /// Does jobs.
-    Worker,
-    /// Submits jobs.
-    Client,
+words! {
+    /// What a node is.
+    pub enum NodeKind {
+        /// Takes jobs and spreads them: a coordinator.
+        Master = "master",
+        /// Does jobs.
+        Worker = "worker",
+        /// Submits jobs.
+        Client = "client",
+    }
 }
 
-impl NodeKind {
-    /// The word for it in the language.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            NodeKind::Master => "master",
-            NodeKind::Worker => "worker",
-            NodeKind::Client => "client",
-        }
+words! {
+    /// Where a worker runs its jobs.
+    #[derive(Default)]
+    pub enum Isolation {
+        /// In interpreters of the worker's process.
+        #[default]
+        Thread = "thread",
+        /// Each slot in a child process, which can be killed.
+        Process = "process",
     }
 }
 
@@ -144,17 +178,54 @@ pub struct Policies {
     pub limits: Limits,
     /// What happens to jobs that fail.
     pub retry: Retry,
+    /// What is remembered of jobs that have ended.
+    pub results: Results,
+}
+
+words! {
+    /// How a coordinator chooses among the workers that could take a job.
+    #[derive(Default)]
+    pub enum Algorithm {
+        /// Each in turn.
+        #[default]
+        RoundRobin = "round_robin",
+        /// The one with the smallest share of its slots in use.
+        LeastLoaded = "least_loaded",
+        /// In proportion to their [`Resources::cpu`].
+        Weighted = "weighted",
+        /// The less loaded of two chosen at random.
+        PowerOfTwo = "power_of_two",
+        /// The same one for jobs with the same affinity key, while it has a free slot: consistent hashing. Jobs without a
+        /// key go round robin.
+        Affinity = "affinity",
+    }
+}
+
+words! {
+    /// How a coordinator tells that a worker is lost.
+    #[derive(Default)]
+    pub enum Detector {
+        /// It is silent for longer than [`LoadBalancing::health_check_interval`].
+        #[default]
+        Fixed = "fixed",
+        /// Its silence has become improbable, given how regularly its beats used to arrive.
+        PhiAccrual = "phi_accrual",
+    }
 }
 
 /// How jobs are spread, and when a worker counts as lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LoadBalancing {
-    /// How a worker is chosen: `round_robin`.
-    pub algorithm: String,
-    /// How long a worker may be silent.
+    /// How a worker is chosen.
+    pub algorithm: Algorithm,
+    /// How long a worker may be silent: 1ms to 366d.
     pub health_check_interval: Period,
-    /// How often a worker says that it is alive.
+    /// How often a worker says that it is alive: 1ms to 366d.
     pub heartbeat_interval: Period,
+    /// How the loss of a worker is told.
+    pub detector: Detector,
+    /// How improbable a silence must be for [`Detector::PhiAccrual`]: one in ten to this power. 1 to 16.
+    pub phi_threshold: u32,
     /// Whether the jobs of a lost worker go to the others.
     pub failover: bool,
 }
@@ -162,9 +233,11 @@ pub struct LoadBalancing {
 impl Default for LoadBalancing {
     fn default() -> LoadBalancing {
         LoadBalancing {
-            algorithm: "round_robin".to_owned(),
+            algorithm: Algorithm::default(),
             health_check_interval: Period(Duration::from_secs(30)),
             heartbeat_interval: Period(Duration::from_secs(10)),
+            detector: Detector::default(),
+            phi_threshold: 8,
             failover: true,
         }
     }
@@ -173,14 +246,23 @@ impl Default for LoadBalancing {
 /// What a coordinator puts up with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Limits {
-    /// The longest line it reads.
+    /// The longest line it reads: 1KiB to 1GiB.
     pub max_line: Size,
+    /// How many connections may be open at once: 1 to 1,000,000.
+    pub max_connections: u32,
+    /// What one connection may leave unread before it is cut: 1KiB to 1TiB.
+    pub max_pending: Size,
+    /// How many jobs may wait: 1 to 100,000,000.
+    pub max_queued: u32,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
             max_line: Size(1 << 20),
+            max_connections: 100_000,
+            max_pending: Size(16 << 20),
+            max_queued: 1_000_000,
         }
     }
 }
@@ -188,13 +270,42 @@ impl Default for Limits {
 /// What happens to jobs that fail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Retry {
-    /// How often a job is tried.
+    /// How often a job is tried: 1 to 1000.
     pub attempts: u32,
+    /// The wait before the second attempt, which doubles with each further one, before jitter: 0s (at once) to 366d.
+    pub backoff: Period,
+    /// The longest such wait, not less than `backoff`.
+    pub max_backoff: Period,
+    /// How many workers may be lost while they have a job, before it is a dead letter: 1 to 1000.
+    pub max_losses: u32,
 }
 
 impl Default for Retry {
     fn default() -> Retry {
-        Retry { attempts: 3 }
+        Retry {
+            attempts: 3,
+            backoff: Period(Duration::from_secs(1)),
+            max_backoff: Period(Duration::from_secs(60)),
+            max_losses: 3,
+        }
+    }
+}
+
+/// What is remembered of jobs that have ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Results {
+    /// How many ended jobs: 0 to 100,000,000.
+    pub keep: u32,
+    /// For how long: 1s to 366d.
+    pub keep_for: Period,
+}
+
+impl Default for Results {
+    fn default() -> Results {
+        Results {
+            keep: 10_000,
+            keep_for: Period(Duration::from_secs(24 * 60 * 60)),
+        }
     }
 }
 
@@ -206,8 +317,14 @@ pub struct Route {
     /// The capabilities that a worker must have.
     #[serde(default)]
     pub requires: Vec<String>,
-    /// Jobs of a higher priority go first.
-    pub priority: u32,
+    /// Jobs of a higher priority go first: -100 to 100.
+    pub priority: i32,
+    /// How long one attempt may take: 1ms to 366d; without it, as long as it likes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Period>,
+    /// How often a job is tried again, 0 to 100; without it, [`Retry::attempts`] counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
 }
 
 impl Topology {

@@ -35,6 +35,7 @@ impl Display for Topology {
                 writeln!(f, "    script {}", quoted(script.display()))?;
             }
             writeln!(f, "    capabilities {{ {} }}", node.capabilities.join(" "))?;
+            writeln!(f, "    isolation {}", node.isolation.as_str())?;
             let mut resources = format!("cpu {}", node.resources.cpu);
             for (key, value) in [
                 ("memory", node.resources.memory),
@@ -71,27 +72,48 @@ impl Display for Topology {
         }
         let balancing = &self.policies.load_balancing;
         writeln!(f, "\npolicy load_balancing {{")?;
-        writeln!(f, "    algorithm {}", balancing.algorithm)?;
+        writeln!(f, "    algorithm {}", balancing.algorithm.as_str())?;
         writeln!(f, "    health_check_interval {}", balancing.health_check_interval)?;
         writeln!(f, "    heartbeat_interval {}", balancing.heartbeat_interval)?;
+        writeln!(f, "    detector {}", balancing.detector.as_str())?;
+        writeln!(f, "    phi_threshold {}", balancing.phi_threshold)?;
         writeln!(f, "    failover {}\n}}", balancing.failover)?;
+        let limits = &self.policies.limits;
+        writeln!(f, "policy limits {{")?;
+        writeln!(f, "    max_line {}", limits.max_line)?;
+        writeln!(f, "    max_connections {}", limits.max_connections)?;
+        writeln!(f, "    max_pending {}", limits.max_pending)?;
+        writeln!(f, "    max_queued {}\n}}", limits.max_queued)?;
+        let retry = &self.policies.retry;
+        writeln!(f, "policy retry {{")?;
+        writeln!(f, "    attempts {}", retry.attempts)?;
+        writeln!(f, "    backoff {}", retry.backoff)?;
+        writeln!(f, "    max_backoff {}", retry.max_backoff)?;
+        writeln!(f, "    max_losses {}\n}}", retry.max_losses)?;
+        let results = &self.policies.results;
         writeln!(
             f,
-            "policy limits {{ max_line {} }}",
-            self.policies.limits.max_line
+            "policy results {{ keep {}; keep_for {} }}",
+            results.keep, results.keep_for
         )?;
-        writeln!(f, "policy retry {{ attempts {} }}", self.policies.retry.attempts)?;
         if !self.routes.is_empty() {
             writeln!(f)?;
         }
         for route in &self.routes {
             let requires = route.requires.join(" ");
-            writeln!(
+            write!(
                 f,
-                "route {} {{ requires {{ {requires} }}; priority {} }}",
+                "route {} {{ requires {{ {requires} }}; priority {}",
                 quoted(&route.glob),
                 route.priority
             )?;
+            if let Some(timeout) = route.timeout {
+                write!(f, "; timeout {timeout}")?;
+            }
+            if let Some(retries) = route.retries {
+                write!(f, "; retries {retries}")?;
+            }
+            writeln!(f, " }}")?;
         }
         Ok(())
     }

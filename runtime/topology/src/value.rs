@@ -79,8 +79,12 @@ fn parse(text: &str, units: Units, bare: &str) -> Result<u64, BadQuantity> {
     u64::try_from(total).map_err(|_| BadQuantity)
 }
 
-/// In the largest unit in which it is a whole number; of two such, the one with the smaller number.
-fn print(amount: u64, units: Units, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// In the largest unit in which it is a whole number; of two such, the one with the smaller number. Nothing is in the unit of
+/// numbers without one.
+fn print(amount: u64, units: Units, bare: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if amount == 0 {
+        return write!(f, "0{bare}");
+    }
     let fits = |(_, scale): &&(&str, u64)| amount.is_multiple_of(*scale) && amount >= *scale;
     let (name, scale) = units
         .iter()
@@ -100,7 +104,7 @@ macro_rules! quantity {
         }
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                print($to(self), $units, f)
+                print($to(self), $units, $bare, f)
             }
         }
         impl Serialize for $type {
@@ -168,7 +172,7 @@ mod tests {
         for text in ["4GB", "512MiB", "1TiB", "100B", "0B", "1001B"] {
             assert_eq!(text.parse::<Size>().unwrap().to_string(), text);
         }
-        for text in ["10ms", "30s", "5m", "36h", "2d", "0us"] {
+        for text in ["10ms", "30s", "5m", "36h", "2d", "250us", "0s"] {
             assert_eq!(text.parse::<Period>().unwrap().to_string(), text);
         }
         assert_eq!("1.5GB".parse(), Ok(Size(1_500_000_000)));

@@ -1,5 +1,9 @@
 //! All settings of the language, in one table: what the reader checks by, and what `docs/topology.md` shows.
 
+use crate::model::{Algorithm, Detector, Isolation, NodeKind};
+use crate::value::{Period, Size};
+use std::time::Duration;
+
 /// A setting.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
@@ -21,15 +25,15 @@ pub enum Kind {
     /// Any text.
     Text,
     /// A whole number in a range.
-    Number(u64, u64),
+    Number(i64, i64),
     /// `true false yes no on off`.
     Boolean,
-    /// [`crate::Size`].
-    Size,
+    /// A size in a range.
+    Size(Size, Size),
     /// [`crate::Rate`].
     Rate,
-    /// [`crate::Period`].
-    Period,
+    /// A duration in a range.
+    Period(Period, Period),
     /// Words, each of letters, digits, `_`, `-` and `.`: in a block or one after the other.
     Names,
     /// One of these words.
@@ -45,9 +49,15 @@ impl Kind {
             Kind::Text => "a text".into(),
             Kind::Number(least, most) => format!("a whole number from {least} to {most}"),
             Kind::Boolean => "`true` or `false` (or `yes no on off`)".into(),
-            Kind::Size => "a size, such as `4GB` or `512MiB`".into(),
+            Kind::Size(Size(0), Size(u64::MAX)) => "a size, such as `4GB` or `512MiB`".into(),
+            Kind::Size(least, most) => format!("a size from `{least}` to `{most}`"),
             Kind::Rate => "a rate, such as `1Gbps`".into(),
-            Kind::Period => "a duration, such as `10ms` or `30s` (a bare number is seconds)".into(),
+            Kind::Period(Period(Duration::ZERO), Period(Duration::MAX)) => {
+                "a duration, such as `10ms` or `30s` (a bare number is seconds)".into()
+            }
+            Kind::Period(least, most) => {
+                format!("a duration from `{least}` to `{most}` (a bare number is seconds)")
+            }
             Kind::Names => "names, such as `{ gpu realtime }`".into(),
             Kind::Choice(words) => one_of(words),
             Kind::Block => "a block in `{` and `}`".into(),
@@ -80,12 +90,23 @@ const fn setting(
     }
 }
 
+const KIB: Size = Size(1 << 10);
+const GIB: Size = Size(1 << 30);
+const TIB: Size = Size(1 << 40);
+const ANY_SIZE: Kind = Kind::Size(Size(0), Size(u64::MAX));
+
+const NO_TIME: Period = Period(Duration::ZERO);
+const MILLISECOND: Period = Period(Duration::from_millis(1));
+const SECOND: Period = Period(Duration::from_secs(1));
+const YEAR: Period = Period(Duration::from_secs(366 * 24 * 60 * 60));
+const ANY_PERIOD: Kind = Kind::Period(NO_TIME, Period(Duration::MAX));
+
 /// The settings, in the order of the reference.
 pub const SETTINGS: &[Setting] = &[
     setting(
         "node",
         "type",
-        Kind::Choice(&["master", "worker", "client"]),
+        Kind::Choice(NodeKind::WORDS),
         "none: must be set",
         "What the node is. A master takes jobs and spreads them, a worker does them, a client submits them. `torhost up` starts masters first, then workers, then clients.",
     ),
@@ -117,6 +138,13 @@ pub const SETTINGS: &[Setting] = &[
         "none",
         "What a worker offers. Jobs that require something go only to workers that offer it.",
     ),
+    setting(
+        "node",
+        "isolation",
+        Kind::Choice(Isolation::WORDS),
+        "`thread`",
+        "Where a worker runs its jobs. `thread`: in interpreters of its own process. `process`: each slot in a child process, which is killed when its job cannot be stopped otherwise.",
+    ),
     setting("node", "resources", Kind::Block, "", "What the node may use."),
     setting(
         "node",
@@ -135,14 +163,14 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "node resources",
         "memory",
-        Kind::Size,
+        ANY_SIZE,
         "no limit",
         "The limit on the memory that the node's process can allocate (`RLIMIT_DATA`), when `torhost up` runs it.",
     ),
     setting(
         "node resources",
         "storage",
-        Kind::Size,
+        ANY_SIZE,
         "no limit",
         "Stated for people: shown by `torhost show` and `torhost graph`.",
     ),
@@ -184,7 +212,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "connection",
         "latency",
-        Kind::Period,
+        ANY_PERIOD,
         "not stated",
         "Stated for people: shown by `torhost show` and `torhost graph`.",
     ),
@@ -198,23 +226,37 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "policy load_balancing",
         "algorithm",
-        Kind::Choice(&["round_robin"]),
+        Kind::Choice(Algorithm::WORDS),
         "`round_robin`",
-        "How the coordinator chooses among the workers that could take a job: each in turn.",
+        "How the coordinator chooses among the workers that could take a job. `round_robin`: each in turn. `least_loaded`: the one with the smallest share of its slots in use. `weighted`: in proportion to their `resources { cpu … }`. `power_of_two`: the less loaded of two chosen at random. `affinity`: jobs with the same affinity key go to the same worker while it has a free slot, by consistent hashing; jobs without a key go round robin.",
     ),
     setting(
         "policy load_balancing",
         "health_check_interval",
-        Kind::Period,
+        Kind::Period(MILLISECOND, YEAR),
         "30s",
-        "A worker that is silent for longer loses its jobs to the others.",
+        "A worker that is silent for longer loses its jobs to the others, whatever the `detector`.",
     ),
     setting(
         "policy load_balancing",
         "heartbeat_interval",
-        Kind::Period,
+        Kind::Period(MILLISECOND, YEAR),
         "10s",
         "How often a worker says that it is alive. At most half the health-check interval.",
+    ),
+    setting(
+        "policy load_balancing",
+        "detector",
+        Kind::Choice(Detector::WORDS),
+        "`fixed`",
+        "When a worker is suspected. `fixed`: when it is silent for longer than `health_check_interval`. `phi_accrual`: when its silence has become improbable, given how regularly its beats used to arrive, and never later than `health_check_interval`.",
+    ),
+    setting(
+        "policy load_balancing",
+        "phi_threshold",
+        Kind::Number(1, 16),
+        "8",
+        "How improbable a silence must be for `phi_accrual`: one in ten to this power, so one in 100,000,000 by default. Less finds lost workers sooner, and suspects more that are not.",
     ),
     setting(
         "policy load_balancing",
@@ -226,16 +268,72 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "policy limits",
         "max_line",
-        Kind::Size,
+        Kind::Size(KIB, GIB),
         "1MiB",
         "The longest line that a coordinator reads. A longer one is answered with `ERROR:line-too-long`, and the connection closed.",
+    ),
+    setting(
+        "policy limits",
+        "max_connections",
+        Kind::Number(1, 1_000_000),
+        "100000",
+        "How many connections may be open at once, as far as the system's limit of descriptors goes. One more is answered with `ERROR:busy`, and closed.",
+    ),
+    setting(
+        "policy limits",
+        "max_pending",
+        Kind::Size(KIB, TIB),
+        "16MiB",
+        "What one connection may leave unread before it is cut.",
+    ),
+    setting(
+        "policy limits",
+        "max_queued",
+        Kind::Number(1, 100_000_000),
+        "1000000",
+        "How many jobs may wait. One more is answered with `ERROR:queue-full`.",
     ),
     setting(
         "policy retry",
         "attempts",
         Kind::Number(1, 1000),
         "3",
-        "How often a job is tried before it has failed for good.",
+        "How often a job is tried before it has failed for good. The `retries` of a route or of the job itself go before it.",
+    ),
+    setting(
+        "policy retry",
+        "backoff",
+        Kind::Period(NO_TIME, YEAR),
+        "1s",
+        "The wait before the second attempt. It doubles with each further one. How much of it is waited is drawn from half to all, so that jobs that failed together do not come back together. `0s`: every attempt is made at once.",
+    ),
+    setting(
+        "policy retry",
+        "max_backoff",
+        Kind::Period(NO_TIME, YEAR),
+        "1m",
+        "The longest wait between two attempts. Not less than `backoff`.",
+    ),
+    setting(
+        "policy retry",
+        "max_losses",
+        Kind::Number(1, 1000),
+        "3",
+        "How many workers may be lost while they have a job, before it is a dead letter: it may be what ends them.",
+    ),
+    setting(
+        "policy results",
+        "keep",
+        Kind::Number(0, 100_000_000),
+        "10000",
+        "How many ended jobs are remembered, with their results. Beyond that the oldest are forgotten.",
+    ),
+    setting(
+        "policy results",
+        "keep_for",
+        Kind::Period(SECOND, YEAR),
+        "1d",
+        "How long an ended job is remembered at most.",
     ),
     setting(
         "route",
@@ -247,9 +345,23 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "route",
         "priority",
-        Kind::Number(0, 1_000_000),
+        Kind::Number(-100, 100),
         "0",
-        "Jobs of a higher priority go first.",
+        "Jobs of a higher priority go first, unless the job itself says which it has.",
+    ),
+    setting(
+        "route",
+        "timeout",
+        Kind::Period(MILLISECOND, YEAR),
+        "no limit",
+        "How long one attempt may take, unless the job itself says. One that takes longer has failed.",
+    ),
+    setting(
+        "route",
+        "retries",
+        Kind::Number(0, 100),
+        "one less than the `attempts` of `policy retry`",
+        "How often a job is tried again after its first attempt, unless the job itself says.",
     ),
 ];
 

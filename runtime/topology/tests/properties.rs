@@ -2,12 +2,16 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use proptest::prelude::*;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 use torhost_topology::{
-    Connection, Diagnostics, Limits, LoadBalancing, Node, NodeKind, Period, Policies, Rate, Resources, Retry,
-    Route, Services, Size, Topology, format,
+    Algorithm, Connection, Detector, Diagnostics, Isolation, Limits, LoadBalancing, Node, NodeKind, Period,
+    Policies, Rate, Resources, Results, Retry, Route, Services, Size, Topology, format,
 };
+
+/// The longest that a duration in the language is, in microseconds.
+const YEAR: u64 = 366 * 24 * 60 * 60 * 1_000_000;
 
 /// Texts that get further than random ones: the words of the language in any order.
 fn soup() -> impl Strategy<Value = String> {
@@ -47,6 +51,14 @@ fn soup() -> impl Strategy<Value = String> {
         "health_check_interval",
         "30s",
         "requires",
+        "priority",
+        "-5",
+        "timeout",
+        "isolation",
+        "process",
+        "retry",
+        "backoff",
+        "max_backoff",
         "hub",
         "w",
         "A",
@@ -81,6 +93,77 @@ fn name() -> impl Strategy<Value = String> {
     "[a-zA-Z_é][a-zA-Z0-9_.-]{0,8}"
 }
 
+fn one_of<T: std::fmt::Debug + Clone + 'static>(
+    words: &[&str],
+    from: fn(&str) -> Option<T>,
+) -> impl Strategy<Value = T> {
+    let values: Vec<T> = words.iter().map(|word| from(word).unwrap()).collect();
+    prop::sample::select(values)
+}
+
+/// In microseconds.
+fn period(range: RangeInclusive<u64>) -> impl Strategy<Value = Period> {
+    range.prop_map(|micros| Period(Duration::from_micros(micros)))
+}
+
+fn load_balancing() -> impl Strategy<Value = LoadBalancing> {
+    let algorithm = one_of(Algorithm::WORDS, Algorithm::from_word);
+    let detector = one_of(Detector::WORDS, Detector::from_word);
+    (algorithm, 1000..=YEAR / 2, detector, 1_u32..=16, any::<bool>()).prop_map(
+        |(algorithm, beat, detector, phi_threshold, failover)| LoadBalancing {
+            algorithm,
+            health_check_interval: Period(Duration::from_micros(beat * 2)),
+            heartbeat_interval: Period(Duration::from_micros(beat)),
+            detector,
+            phi_threshold,
+            failover,
+        },
+    )
+}
+
+fn policies() -> impl Strategy<Value = Policies> {
+    let limits = (
+        1_u64 << 10..=1 << 30,
+        1_u32..=1_000_000,
+        1_u64 << 10..=1 << 40,
+        1_u32..=100_000_000,
+    )
+        .prop_map(|(line, max_connections, pending, max_queued)| Limits {
+            max_line: Size(line),
+            max_connections,
+            max_pending: Size(pending),
+            max_queued,
+        });
+    let retry = (1_u32..=1000, period(0..=YEAR), period(0..=YEAR), 1_u32..=1000).prop_map(
+        |(attempts, one, other, max_losses)| Retry {
+            attempts,
+            backoff: one.min(other),
+            max_backoff: one.max(other),
+            max_losses,
+        },
+    );
+    let results = (0_u32..=100_000_000, period(1_000_000..=YEAR))
+        .prop_map(|(keep, keep_for)| Results { keep, keep_for });
+    (load_balancing(), limits, retry, results).prop_map(|(load_balancing, limits, retry, results)| Policies {
+        load_balancing,
+        limits,
+        retry,
+        results,
+    })
+}
+
+fn route(glob: String) -> impl Strategy<Value = Route> {
+    let timeout = prop::option::of(period(1000..=YEAR));
+    let retries = prop::option::of(0_u32..=100);
+    (-100..=100, timeout, retries).prop_map(move |(priority, timeout, retries)| Route {
+        glob: glob.clone(),
+        requires: Vec::new(),
+        priority,
+        timeout,
+        retries,
+    })
+}
+
 /// A topology in which everything holds that is checked.
 fn topology() -> impl Strategy<Value = Topology> {
     let workers = prop::collection::btree_map(
@@ -89,15 +172,16 @@ fn topology() -> impl Strategy<Value = Topology> {
             1_u32..=4096,
             any::<Option<u64>>(),
             prop::collection::btree_set(name(), 0..4),
+            one_of(Isolation::WORDS, Isolation::from_word),
         ),
         0..5,
     );
     let settings = prop::collection::btree_map("[A-KM-Z][A-Z_0-9]{0,8}", text(), 0..4);
     let links = (any::<Option<u64>>(), any::<Option<u64>>());
-    let policies = (1_u64..1_000_000_000, any::<bool>(), any::<u64>(), 1_u32..=1000);
-    let globs = prop::collection::btree_set(text(), 0..4);
-    (settings, workers, text(), links, policies, globs).prop_map(
-        |(settings, workers, address, (rate, latency), (beat, failover, line, attempts), globs)| {
+    let routes = prop::collection::btree_set(text(), 0..4)
+        .prop_flat_map(|globs| globs.into_iter().map(route).collect::<Vec<_>>());
+    (settings, workers, text(), links, policies(), routes).prop_map(
+        |(settings, workers, address, (rate, latency), policies, routes)| {
             let address = if address.is_empty() {
                 "localhost".to_owned()
             } else {
@@ -110,6 +194,7 @@ fn topology() -> impl Strategy<Value = Topology> {
                 port: None,
                 script: None,
                 capabilities: Vec::new(),
+                isolation: Isolation::default(),
                 resources: Resources::default(),
                 services: Services::default(),
             };
@@ -123,15 +208,20 @@ fn topology() -> impl Strategy<Value = Topology> {
                 ..node("the-hub", NodeKind::Master)
             };
             let nodes: Vec<Node> = std::iter::once(hub)
-                .chain(workers.iter().map(|(name, (cpu, memory, capabilities))| Node {
-                    capabilities: capabilities.iter().cloned().collect(),
-                    resources: Resources {
-                        cpu: *cpu,
-                        memory: memory.map(Size),
-                        storage: memory.map(Size),
-                    },
-                    ..node(name, NodeKind::Worker)
-                }))
+                .chain(
+                    workers
+                        .iter()
+                        .map(|(name, (cpu, memory, capabilities, isolation))| Node {
+                            capabilities: capabilities.iter().cloned().collect(),
+                            isolation: *isolation,
+                            resources: Resources {
+                                cpu: *cpu,
+                                memory: memory.map(Size),
+                                storage: memory.map(Size),
+                            },
+                            ..node(name, NodeKind::Worker)
+                        }),
+                )
                 .collect();
             let connections = nodes[1..].iter().map(|worker| Connection {
                 from: "the-hub".to_owned(),
@@ -146,26 +236,16 @@ fn topology() -> impl Strategy<Value = Topology> {
                 .flat_map(|node| node.capabilities.clone())
                 .take(1)
                 .collect();
-            let routes = globs.into_iter().map(|glob| Route {
-                glob,
+            let routes = routes.into_iter().map(|route| Route {
                 requires: known.clone(),
-                priority: 7,
+                ..route
             });
             Topology {
                 settings,
                 connections: connections.collect(),
                 routes: routes.collect(),
                 nodes,
-                policies: Policies {
-                    load_balancing: LoadBalancing {
-                        health_check_interval: Period(Duration::from_micros(beat * 2)),
-                        heartbeat_interval: Period(Duration::from_micros(beat)),
-                        failover,
-                        ..LoadBalancing::default()
-                    },
-                    limits: Limits { max_line: Size(line) },
-                    retry: Retry { attempts },
-                },
+                policies,
                 file: "".into(),
             }
         },

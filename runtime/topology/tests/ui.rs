@@ -58,6 +58,17 @@ fn warnings_alone_are_no_failure() {
 }
 
 #[test]
+fn stated_defaults_are_nothing_to_warn_of() {
+    let text = "node hub { type master; port 9000 }\npolicy load_balancing { failover false }\n";
+    let shown = Topology::parse(text).unwrap().to_string();
+    let file = env::temp_dir().join(format!("torhost-shown-{}.top", std::process::id()));
+    fs::write(&file, shown).unwrap();
+    let (_, found) = Topology::load_with_warnings(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    assert!(found.list.is_empty(), "{found}");
+}
+
+#[test]
 fn a_file_that_is_not_there_is_one_clear_error() {
     let report = Topology::load(Path::new("/nowhere/at/all.top"))
         .unwrap_err()

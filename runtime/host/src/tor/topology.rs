@@ -25,7 +25,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "tor::topology node",
         usage: "name ?key …?",
-        help: "Returns a node's settings as a dict: `name type address capabilities resources services`, and `port` and `script` \
+        help: "Returns a node's settings as a dict: `name type address capabilities isolation resources services`, and `port` and `script` \
                if it has them (the script as an absolute path). With keys, returns the one setting they lead to.\n\n\
                An unknown node or key is an error with `-errorcode {TOR TOPOLOGY UNKNOWN}`.",
         example: "tor::topology node worker2 resources cpu",
@@ -67,7 +67,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "tor::topology policy",
         usage: "name ?key? ?default?",
-        help: "Returns a policy's settings as a dict, or one of them. All have a value, set or default; `default` is for a key that \
+        help: "Returns the settings of a policy (`load_balancing`, `limits`, `retry` or `results`) as a dict, or one of them. All have a value, set or default; `default` is for a key that \
                this version of torhost does not know.\n\n\
                An unknown policy or key is an error with `-errorcode {TOR TOPOLOGY UNKNOWN}`.",
         example: "tor::topology policy load_balancing health_check_interval   ;# → 30000",
@@ -77,7 +77,8 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "tor::topology routes",
         usage: "",
-        help: "Returns the routes, in order, as a list of dicts with the keys `glob requires priority`.",
+        help: "Returns the routes, in order, as a list of dicts with the keys `glob requires priority`, and `timeout` and `retries` where they \
+               are set.",
         example: "foreach route [tor::topology routes] {puts [dict get $route glob]}",
         arguments: (0, Some(0)),
         run: |_, _| Ok(Obj::list(topology()?.routes.iter().map(route_dict))),
@@ -234,11 +235,12 @@ fn policy(args: &[Obj]) -> Result<Obj> {
         load_balancing,
         limits,
         retry,
+        results,
     } = &topology()?.policies;
     let name = args[0].to_text()?;
     let settings = match name.as_str() {
         "load_balancing" => Obj::dict([
-            ("algorithm", Obj::from(&load_balancing.algorithm)),
+            ("algorithm", Obj::from(load_balancing.algorithm.as_str())),
             (
                 "health_check_interval",
                 milliseconds(load_balancing.health_check_interval),
@@ -247,12 +249,28 @@ fn policy(args: &[Obj]) -> Result<Obj> {
                 "heartbeat_interval",
                 milliseconds(load_balancing.heartbeat_interval),
             ),
+            ("detector", Obj::from(load_balancing.detector.as_str())),
+            ("phi_threshold", Obj::from(load_balancing.phi_threshold)),
             ("failover", Obj::from(load_balancing.failover)),
         ]),
-        "limits" => Obj::dict([("max_line", Obj::from(limits.max_line.0))]),
-        "retry" => Obj::dict([("attempts", Obj::from(retry.attempts))]),
+        "limits" => Obj::dict([
+            ("max_line", Obj::from(limits.max_line.0)),
+            ("max_connections", Obj::from(limits.max_connections)),
+            ("max_pending", Obj::from(limits.max_pending.0)),
+            ("max_queued", Obj::from(limits.max_queued)),
+        ]),
+        "retry" => Obj::dict([
+            ("attempts", Obj::from(retry.attempts)),
+            ("backoff", milliseconds(retry.backoff)),
+            ("max_backoff", milliseconds(retry.max_backoff)),
+            ("max_losses", Obj::from(retry.max_losses)),
+        ]),
+        "results" => Obj::dict([
+            ("keep", Obj::from(results.keep)),
+            ("keep_for", milliseconds(results.keep_for)),
+        ]),
         _ => {
-            let known = listed(["load_balancing", "limits", "retry"]);
+            let known = listed(["load_balancing", "limits", "retry", "results"]);
             return Err(unknown(format!(
                 "there is no policy \"{name}\": there are {known}"
             )));
@@ -316,6 +334,7 @@ fn node_dict(topology: &Topology, node: &Node) -> Obj {
         node.port.map(|port| ("port", Obj::from(u32::from(port)))),
         topology.script_path(node).map(|path| ("script", path_obj(&path))),
         Some(("capabilities", Obj::list(&node.capabilities))),
+        Some(("isolation", Obj::from(node.isolation.as_str()))),
         Some(("resources", Obj::dict(resources.into_iter().flatten()))),
         Some(("services", Obj::dict(services))),
     ];
@@ -335,11 +354,14 @@ fn connection_dict(connection: &Connection) -> Obj {
 }
 
 fn route_dict(route: &Route) -> Obj {
-    Obj::dict([
-        ("glob", Obj::from(&route.glob)),
-        ("requires", Obj::list(&route.requires)),
-        ("priority", Obj::from(route.priority)),
-    ])
+    let settings = [
+        Some(("glob", Obj::from(&route.glob))),
+        Some(("requires", Obj::list(&route.requires))),
+        Some(("priority", Obj::from(route.priority))),
+        route.timeout.map(|timeout| ("timeout", milliseconds(timeout))),
+        route.retries.map(|retries| ("retries", Obj::from(retries))),
+    ];
+    Obj::dict(settings.into_iter().flatten())
 }
 
 /// Goes down a dict by keys.
