@@ -1,13 +1,16 @@
 //! One connection: its socket, what it has not said to the end, and what it has not been told yet.
-use super::ServiceId;
+use super::{Limits, ServiceId};
 use mio::net::TcpStream;
-use std::io::{ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr};
 use torhost_protocol::LineBuffer;
 
 pub(super) struct Connection {
     pub(super) owner: ServiceId,
-    pub(super) stream: TcpStream,
+    /// None while the host's name is looked up.
+    pub(super) stream: Option<TcpStream>,
+    /// For a connection that is being made: the addresses that are left to be tried, the next one last.
+    pub(super) opening: Option<Vec<SocketAddr>>,
     /// The beginning of a line whose end has not come.
     pub(super) lines: LineBuffer,
     /// What came and is left for the next turn. Nothing is read meanwhile.
@@ -34,14 +37,34 @@ pub(super) enum Progress {
 }
 
 impl Connection {
+    pub(super) fn new(owner: ServiceId, stream: Option<TcpStream>, limits: Limits) -> Connection {
+        Connection {
+            owner,
+            opening: stream.is_none().then(Vec::new),
+            stream,
+            // One more byte, for a carriage return before the line end.
+            lines: LineBuffer::new(limits.max_line.saturating_add(1)),
+            left: Vec::new(),
+            output: Vec::new(),
+            written: 0,
+            dirty: false,
+            closing: false,
+            max_line: limits.max_line,
+            max_pending: limits.max_pending,
+        }
+    }
+
     pub(super) fn unwritten(&self) -> usize {
         self.output.len() - self.written
     }
 
     /// Writes what it can.
     pub(super) fn write(&mut self) -> Progress {
+        let Some(stream) = self.stream.as_mut().filter(|_| self.opening.is_none()) else {
+            return Progress::Done;
+        };
         while self.written < self.output.len() {
-            match self.stream.write(&self.output[self.written..]) {
+            match stream.write(&self.output[self.written..]) {
                 Ok(count) => self.written += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -58,8 +81,11 @@ impl Connection {
 
     /// Reads once, and tells how much came.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> (usize, Progress) {
+        let Some(stream) = self.stream.as_mut().filter(|_| self.opening.is_none()) else {
+            return (0, Progress::Done);
+        };
         loop {
-            match self.stream.read(buffer) {
+            match stream.read(buffer) {
                 Ok(0) => return (0, Progress::End("connection closed".into())),
                 // A short read has emptied the socket; the kernel tells when there is more.
                 Ok(count) if count < buffer.len() => return (count, Progress::Done),
@@ -73,7 +99,23 @@ impl Connection {
 
     /// Tells the other side that no more will come.
     pub(super) fn end_output(&self) {
-        // It may be gone already.
-        let _ = self.stream.shutdown(Shutdown::Write);
+        if let Some(stream) = &self.stream {
+            // It may be gone already.
+            let _ = stream.shutdown(Shutdown::Write);
+        }
+    }
+
+    /// What has become of an attempt to connect: none while it is under way.
+    pub(super) fn attempted(&self) -> Option<io::Result<()>> {
+        let stream = self.stream.as_ref()?;
+        match stream.take_error() {
+            Ok(Some(error)) | Err(error) => return Some(Err(error)),
+            Ok(None) => {}
+        }
+        match stream.peer_addr() {
+            Ok(_) => Some(stream.set_nodelay(true)),
+            Err(error) if error.kind() == ErrorKind::NotConnected => None,
+            Err(error) => Some(Err(error)),
+        }
     }
 }

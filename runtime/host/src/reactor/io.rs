@@ -6,7 +6,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -43,6 +43,7 @@ pub(crate) struct Limits {
 /// What has happened, for a service to be told.
 pub(super) enum Happening {
     Accepted(ServiceId, Conn),
+    Connected(ServiceId, Conn),
     Readable(ServiceId, Conn),
     Closed(ServiceId, Conn, String),
 }
@@ -179,6 +180,28 @@ impl Io {
         Ok(address)
     }
 
+    /// Connects to a host, by name or address. The service that is being called hears [`Service::connected`] or
+    /// [`Service::closed`]; all addresses of the name are tried in turn. What is sent meanwhile leaves once it stands.
+    pub(crate) fn connect(&mut self, host: &str, port: u16, limits: Limits) -> Conn {
+        let conn = self.insert(Connection::new(self.serving, None, limits));
+        let (host, mailbox) = (host.to_owned(), self.mailbox.clone());
+        let look_up = move || {
+            let addresses = (host.as_str(), port)
+                .to_socket_addrs()
+                .map(|found| found.collect::<Vec<_>>());
+            let reason = format!("cannot resolve \"{host}\"");
+            mailbox.post(Box::new(move |reactor| {
+                reactor.io.resolved(conn, addresses, &reason)
+            }));
+        };
+        // The system's resolver may take seconds.
+        let resolver = std::thread::Builder::new().name("resolver".into());
+        if let Err(error) = resolver.spawn(look_up) {
+            self.fail(conn, format!("cannot start a thread: {error}"));
+        }
+        conn
+    }
+
     /// Has the service that is being called woken at a time, in place of the one it asked for before.
     pub(crate) fn wake_at(&mut self, at: Option<Instant>) {
         match at {
@@ -210,7 +233,12 @@ impl Io {
 
     /// Closes a connection, once it is told what was sent. Its service hears no more of it.
     pub(crate) fn close(&mut self, conn: Conn) {
-        if let Some(connection) = self.connection(conn) {
+        let Some(connection) = self.connection(conn) else {
+            return;
+        };
+        if connection.opening.is_some() {
+            self.remove(conn);
+        } else {
             connection.closing = true;
             self.mark_dirty(conn);
         }
@@ -240,7 +268,8 @@ impl Io {
         let mut readable = std::mem::take(&mut self.ready);
         let mut writable = Vec::new();
         let mut accepting = std::mem::take(&mut self.accepting);
-        for event in &self.events {
+        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        for event in &events {
             let Token(token) = event.token();
             if token == WAKE.0 {
                 continue;
@@ -250,6 +279,12 @@ impl Io {
                 continue;
             }
             let conn = Conn(token as u64);
+            if self
+                .connection(conn)
+                .is_some_and(|connection| connection.opening.is_some())
+            {
+                self.attempted(conn);
+            }
             if event.is_readable() || event.is_read_closed() || event.is_error() {
                 readable.push(conn);
             }
@@ -257,6 +292,7 @@ impl Io {
                 writable.push(conn);
             }
         }
+        self.events = events;
         for conn in readable {
             if let Some(connection) = self.connection(conn) {
                 let owner = connection.owner;
@@ -382,6 +418,12 @@ impl Io {
             }
         }
         let left = lines.rest().to_vec();
+        if matches!(progress, Progress::End(_))
+            && let Some(line) = buffer.finish()
+        {
+            // The last line may lack its end.
+            service.line(self, conn, line.strip_suffix(b"\r").unwrap_or(&line));
+        }
         let Some(connection) = self.connection(conn) else {
             return;
         };
@@ -446,39 +488,88 @@ impl Io {
         is_refused
     }
 
-    fn add(&mut self, owner: ServiceId, mut stream: TcpStream, limits: Limits) -> io::Result<()> {
+    fn add(&mut self, owner: ServiceId, stream: TcpStream, limits: Limits) -> io::Result<()> {
         stream.set_nodelay(true)?;
+        let conn = self.insert(Connection::new(owner, None, limits));
+        if let Err(error) = self.attach(conn, stream) {
+            self.remove(conn);
+            return Err(error);
+        }
+        if let Some(connection) = self.connection(conn) {
+            connection.opening = None;
+        }
+        self.happenings.push_back(Happening::Accepted(owner, conn));
+        Ok(())
+    }
+
+    /// The addresses of a host are known, or why not.
+    fn resolved(&mut self, conn: Conn, addresses: io::Result<Vec<SocketAddr>>, reason: &str) {
+        let addresses = match addresses {
+            Ok(addresses) => addresses,
+            Err(error) => return self.fail(conn, format!("{reason}: {error}")),
+        };
+        if let Some(connection) = self.connection(conn) {
+            connection.opening = Some(addresses.into_iter().rev().collect());
+            self.try_next(conn, format!("{reason}: it has no address"));
+        }
+    }
+
+    /// Tries the next address; when none is left, `reason` is why there is no connection.
+    fn try_next(&mut self, conn: Conn, mut reason: String) {
+        loop {
+            let Some(connection) = self.connection(conn) else {
+                return;
+            };
+            connection.stream = None;
+            let Some(address) = connection.opening.as_mut().and_then(Vec::pop) else {
+                return self.fail(conn, reason);
+            };
+            let attempt = TcpStream::connect(address).and_then(|stream| self.attach(conn, stream));
+            match attempt {
+                Ok(()) => return,
+                Err(error) => reason = format!("cannot connect to {address}: {error}"),
+            }
+        }
+    }
+
+    /// Something has become of an attempt to connect.
+    fn attempted(&mut self, conn: Conn) {
+        let Some(connection) = self.connection(conn) else {
+            return;
+        };
+        let owner = connection.owner;
+        match connection.attempted() {
+            None => {}
+            Some(Ok(())) => {
+                connection.opening = None;
+                self.happenings.push_back(Happening::Connected(owner, conn));
+                self.mark_dirty(conn);
+            }
+            Some(Err(error)) => self.try_next(conn, format!("cannot connect: {error}")),
+        }
+    }
+
+    /// Gives a connection its socket, which is watched from now on.
+    fn attach(&mut self, conn: Conn, mut stream: TcpStream) -> io::Result<()> {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        self.poll
+            .registry()
+            .register(&mut stream, Token(conn.0 as usize), both)?;
+        if let Some(connection) = self.connection(conn) {
+            connection.stream = Some(stream);
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, connection: Connection) -> Conn {
         let place = self.vacant.pop().unwrap_or_else(|| {
             self.connections.push(None);
             self.generations.push(0);
             (self.connections.len() - 1) as u32
         });
         let generation = self.generations[place as usize];
-        let conn = Conn(u64::from(generation) << 32 | u64::from(place));
-        let both = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self
-            .poll
-            .registry()
-            .register(&mut stream, Token(conn.0 as usize), both)
-        {
-            self.vacant.push(place);
-            return Err(error);
-        }
-        self.connections[place as usize] = Some(Connection {
-            owner,
-            stream,
-            // One more byte, for a carriage return before the line end.
-            lines: LineBuffer::new(limits.max_line.saturating_add(1)),
-            left: Vec::new(),
-            output: Vec::new(),
-            written: 0,
-            dirty: false,
-            closing: false,
-            max_line: limits.max_line,
-            max_pending: limits.max_pending,
-        });
-        self.happenings.push_back(Happening::Accepted(owner, conn));
-        Ok(())
+        self.connections[place as usize] = Some(connection);
+        Conn(u64::from(generation) << 32 | u64::from(place))
     }
 
     fn place(&self, conn: Conn) -> Option<usize> {

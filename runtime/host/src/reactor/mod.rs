@@ -25,13 +25,16 @@ pub(crate) trait Service: Any + Send {
     /// A listener of this service took a connection.
     fn accepted(&mut self, _io: &mut Io, _conn: Conn) {}
 
+    /// A connection that this service asked for stands.
+    fn connected(&mut self, _io: &mut Io, _conn: Conn) {}
+
     /// A line has come, without its end (`\n` or `\r\n`).
     fn line(&mut self, io: &mut Io, conn: Conn, line: &[u8]);
 
     /// A line was longer than [`Limits::max_line`]. The connection is closed once what this sends is written.
     fn line_too_long(&mut self, _io: &mut Io, _conn: Conn) {}
 
-    /// The connection is no more. What was sent and not written is lost.
+    /// The connection is no more, or could not be made. What was sent and not written is lost.
     fn closed(&mut self, io: &mut Io, conn: Conn, reason: &str);
 
     /// The time asked for by [`Io::wake_at`] has come.
@@ -194,6 +197,9 @@ impl Reactor {
         match happening {
             Happening::Accepted(owner, conn) => {
                 self.with_service(owner, |service, io| service.accepted(io, conn));
+            }
+            Happening::Connected(owner, conn) => {
+                self.with_service(owner, |service, io| service.connected(io, conn));
             }
             Happening::Readable(owner, conn) => {
                 self.with_service(owner, |service, io| io.read(conn, service));

@@ -2,6 +2,7 @@
 //!
 //! [`COMMANDS`] is the one table of its commands. The usage errors, `tor::help` and the reference pages in `docs/commands/` are
 //! made from it.
+mod callback;
 mod coordinator;
 mod json;
 mod log;
