@@ -6,6 +6,7 @@
 //! - `interactive`: a `tclsh` prompt with line editing, on a live event loop;
 //! - `tor`: the package `tor`, one module an ensemble;
 //! - `coordinator`: the dispatch engine, spoken to by the line protocol, on the thread of the `reactor`;
+//! - `worker`: a worker's link to its coordinator, on the same thread, and its executors, each in a thread of its own;
 //! - `supervisor`: `torhost up`, `ps`, `down`;
 //! - `topology_commands`: `torhost check`, `fmt`, `show`, `graph`.
 #![forbid(unsafe_code)]
@@ -18,5 +19,6 @@ mod reactor;
 mod supervisor;
 mod topology_commands;
 mod tor;
+mod worker;
 
 pub use cli::main;

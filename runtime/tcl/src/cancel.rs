@@ -30,6 +30,8 @@ struct State {
     /// None once the interpreter may be gone.
     interp: Option<*mut sys::Tcl_Interp>,
     work: Option<u64>,
+    /// Work that was cancelled before it began.
+    early: Option<u64>,
     /// Whether Tcl was told to cancel, and the interpreter may still have it before it.
     told: bool,
 }
@@ -51,11 +53,11 @@ impl Interp {
     /// let interp = Interp::new()?;
     /// let work = interp.cancellable();
     /// let canceller = work.canceller();
-    /// work.begin(1);
+    /// assert!(work.begin(1));
     /// std::thread::spawn(move || assert!(canceller.cancel(1) && !canceller.cancel(2)));
     /// assert!(interp.eval("catch {while 1 {}}").is_err());
     /// work.end();
-    /// work.begin(2);
+    /// assert!(!work.begin(2) && work.begin(3));
     /// assert!(interp.eval("set x 1").is_ok());
     /// # Ok::<(), torhost_tcl::Error>(())
     /// ```
@@ -65,6 +67,7 @@ impl Interp {
             shared: Arc::new(Shared(Mutex::new(State {
                 interp: Some(self.as_ptr()),
                 work: None,
+                early: None,
                 told: false,
             }))),
         }
@@ -77,11 +80,14 @@ impl Cancellable {
         Canceller(self.shared.clone())
     }
 
-    /// Work begins, of a number that is not used twice. To be called when nothing is being evaluated: what is left of an
-    /// earlier cancellation is cleared.
-    pub fn begin(&self, work: u64) {
+    /// Work begins, of a number that is not used twice. Returns false if it was cancelled already, and so does not begin. To be
+    /// called when nothing is being evaluated: what is left of an earlier cancellation is cleared.
+    pub fn begin(&self, work: u64) -> bool {
         self.settle();
-        self.shared.lock().work = Some(work);
+        let mut state = self.shared.lock();
+        let begins = state.early.take() != Some(work);
+        state.work = begins.then_some(work);
+        begins
     }
 
     /// The work is over; it can no longer be cancelled.
@@ -113,12 +119,13 @@ impl Drop for Cancellable {
 
 impl Canceller {
     /// Stops work: whatever the interpreter evaluates ends with an error that `catch` does not catch. Returns whether it was
-    /// this that the interpreter worked on.
+    /// this that the interpreter worked on; if not, and it is the next to come, it will not begin.
     ///
     /// A command written in C runs to its end, except those that wait (`after`, `vwait`).
     pub fn cancel(&self, work: u64) -> bool {
         let mut state = self.0.lock();
         let Some(interp) = state.interp.filter(|_| state.work == Some(work)) else {
+            state.early = Some(work);
             return false;
         };
         state.told = true;

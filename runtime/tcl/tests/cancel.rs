@@ -23,7 +23,7 @@ fn cancel_during(interp: &Interp, script: &str, rounds: u64) -> u64 {
         stopped
     });
     for round in 1..=rounds {
-        work.begin(round);
+        assert!(work.begin(round));
         current.store(round, Ordering::Release);
         let outcome = interp.eval_global(script);
         work.end();
@@ -67,7 +67,7 @@ fn scripts_that_wait_in_the_event_loop_are_stopped_too() {
     let interp = Interp::new().expect("an interpreter");
     let work = interp.cancellable();
     let canceller = work.canceller();
-    work.begin(1);
+    assert!(work.begin(1));
     interp
         .eval_global("coroutine waiting apply {{} {after 20 [info coroutine]; yield; while 1 {}}}")
         .expect("it yields");

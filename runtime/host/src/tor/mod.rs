@@ -9,6 +9,7 @@ mod log;
 mod reference;
 mod stats;
 mod topology;
+mod worker;
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, OsStr};
@@ -57,6 +58,7 @@ fn commands() -> impl Iterator<Item = &'static Command> {
     [
         topology::COMMANDS,
         coordinator::COMMANDS,
+        worker::COMMANDS,
         log::COMMANDS,
         json::COMMANDS,
         stats::COMMANDS,

@@ -154,8 +154,13 @@ pub(super) fn set_origin(topology: Option<PathBuf>, script: Option<PathBuf>) {
     stats::start_clock();
 }
 
+/// The file of the script that this process runs, if it runs one.
+pub(super) fn script() -> Option<&'static Path> {
+    ORIGIN.get()?.script.as_deref()
+}
+
 /// The script's topology.
-fn topology() -> Result<&'static Topology> {
+pub(super) fn topology() -> Result<&'static Topology> {
     TOPOLOGY.get_or_init(load).as_ref().map_err(Clone::clone)
 }
 
@@ -282,7 +287,7 @@ fn policy(args: &[Obj]) -> Result<Obj> {
     }
 }
 
-fn own_name() -> Result<String> {
+pub(super) fn own_name() -> Result<String> {
     let topology = topology()?;
     if let Ok(name) = env::var("TOR_NODE") {
         return Ok(name);
