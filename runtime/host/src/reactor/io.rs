@@ -1,5 +1,5 @@
 //! What a service acts through: listeners, connections, the time to be woken at.
-use super::connection::{Connection, Progress};
+use super::connection::{Connection, Progress, Stream};
 use super::{Service, ServiceId, Task};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -200,6 +201,13 @@ impl Io {
             self.fail(conn, format!("cannot start a thread: {error}"));
         }
         conn
+    }
+
+    /// Takes over one end of a pair of sockets for the service that is being called.
+    pub(crate) fn adopt(&mut self, stream: UnixStream, limits: Limits) -> io::Result<Conn> {
+        stream.set_nonblocking(true)?;
+        let stream = mio::net::UnixStream::from_std(stream);
+        self.add_open(self.serving, Stream::Unix(stream), limits)
     }
 
     /// Has the service that is being called woken at a time, in place of the one it asked for before.
@@ -490,6 +498,13 @@ impl Io {
 
     fn add(&mut self, owner: ServiceId, stream: TcpStream, limits: Limits) -> io::Result<()> {
         stream.set_nodelay(true)?;
+        let conn = self.add_open(owner, Stream::Tcp(stream), limits)?;
+        self.happenings.push_back(Happening::Accepted(owner, conn));
+        Ok(())
+    }
+
+    /// Adds a connection that stands.
+    fn add_open(&mut self, owner: ServiceId, stream: Stream, limits: Limits) -> io::Result<Conn> {
         let conn = self.insert(Connection::new(owner, None, limits));
         if let Err(error) = self.attach(conn, stream) {
             self.remove(conn);
@@ -498,8 +513,7 @@ impl Io {
         if let Some(connection) = self.connection(conn) {
             connection.opening = None;
         }
-        self.happenings.push_back(Happening::Accepted(owner, conn));
-        Ok(())
+        Ok(conn)
     }
 
     /// The addresses of a host are known, or why not.
@@ -524,7 +538,8 @@ impl Io {
             let Some(address) = connection.opening.as_mut().and_then(Vec::pop) else {
                 return self.fail(conn, reason);
             };
-            let attempt = TcpStream::connect(address).and_then(|stream| self.attach(conn, stream));
+            let attempt =
+                TcpStream::connect(address).and_then(|stream| self.attach(conn, Stream::Tcp(stream)));
             match attempt {
                 Ok(()) => return,
                 Err(error) => reason = format!("cannot connect to {address}: {error}"),
@@ -550,11 +565,11 @@ impl Io {
     }
 
     /// Gives a connection its socket, which is watched from now on.
-    fn attach(&mut self, conn: Conn, mut stream: TcpStream) -> io::Result<()> {
+    fn attach(&mut self, conn: Conn, mut stream: Stream) -> io::Result<()> {
         let both = Interest::READABLE | Interest::WRITABLE;
         self.poll
             .registry()
-            .register(&mut stream, Token(conn.0 as usize), both)?;
+            .register(stream.source(), Token(conn.0 as usize), both)?;
         if let Some(connection) = self.connection(conn) {
             connection.stream = Some(stream);
         }

@@ -159,6 +159,11 @@ pub(super) fn script() -> Option<&'static Path> {
     ORIGIN.get()?.script.as_deref()
 }
 
+/// The topology file that was named, rather than found.
+pub(super) fn named() -> Option<PathBuf> {
+    ORIGIN.get()?.named.clone()
+}
+
 /// The script's topology.
 pub(super) fn topology() -> Result<&'static Topology> {
     TOPOLOGY.get_or_init(load).as_ref().map_err(Clone::clone)

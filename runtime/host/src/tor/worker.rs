@@ -1,11 +1,14 @@
 //! `tor::worker` and `tor::job`.
 use super::{Command, topology};
 use crate::reactor::{self, Limits, Reach};
-use crate::worker::{self, Answer, Current, ExecutorHandle, Settings, Setup, Start, Status, Worker};
+use crate::worker::{
+    self, Answer, Current, ExecutorHandle, Executors, Program, Settings, Setup, Start, Status, Worker,
+};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use torhost_protocol::{Handle, Registration, parse_duration};
 use torhost_tcl::{Error, Interp, Obj, Result};
+use torhost_topology::Isolation;
 
 const SERVE_USAGE: &str = "coordinators -handler command ?-option value …?";
 
@@ -22,7 +25,8 @@ pub(super) const COMMANDS: &[Command] = &[
                thread of its own, in which the script is evaluated up to this command. So what stands before it (packages, procedures, \
                variables) is there for the handler, in each executor anew; what stands behind it is done once. The socket and the heartbeat are \
                the host's affair: a handler that computes for an hour is no dead worker. A job that is cancelled, or runs past its timeout, is \
-               stopped wherever it is, whatever it catches; only a command written in C that does not end cannot be stopped.\n\n\
+               stopped wherever it is, whatever it catches. A command written in C that does not end can be stopped only with `-isolation \
+               process`.\n\n\
                | option | is | default |\n|---|---|---|\n\
                | `-handler` | the command prefix | must be given |\n\
                | `-name` | the worker's name; a second worker of that name takes the place of the first | `tor::topology self` |\n\
@@ -32,7 +36,10 @@ pub(super) const COMMANDS: &[Command] = &[
                | `-weight` | its share of the work compared with others, under the policy `weighted` | the slots |\n\
                | `-heartbeat` | how often to beat | what the coordinator says |\n\
                | `-max-wait` | the longest wait between two attempts to connect | `10s` |\n\
-               | `-setup` | a script for the executors to evaluate in place of the script's file | the script's file |\n\n\
+               | `-isolation` | `thread`: executors are threads of this process; `process`: each is a process of its own, which is killed if a \
+               job that is to be stopped does not stop, and replaced if it dies | the node's, or else `thread` |\n\
+               | `-grace` | how long such a process may take to stop a job | `2s` |\n\
+               | `-setup` | a script for the executors to evaluate in place of the script's file; only for threads | the script's file |\n\n\
                Returns the worker's name, when all executors are ready; the connection is made afterwards, and made again whenever it \
                is lost. Results that could not be reported meanwhile are reported then, if the coordinator is the same and has not been \
                restarted. Errors have the `-errorcode` `{TOR WORKER OPTION}`, or that of the script in an executor.",
@@ -268,6 +275,8 @@ fn serve(interp: &Interp, args: &[Obj]) -> Result<Obj> {
     let mut weight = None;
     let mut heartbeat = None;
     let mut max_wait = Duration::from_secs(10);
+    let mut isolation = None;
+    let mut grace = Duration::from_secs(2);
     let mut handler = None;
     let mut setup = None;
     let (pairs, []) = args[1..].as_chunks::<2>() else {
@@ -283,11 +292,13 @@ fn serve(interp: &Interp, args: &[Obj]) -> Result<Obj> {
             "-weight" => weight = Some(whole(option, value, 1, 10_000)?),
             "-heartbeat" => heartbeat = Some(duration(option, value)?),
             "-max-wait" => max_wait = duration(option, value)?,
+            "-isolation" => isolation = Some(isolated(value)?),
+            "-grace" => grace = duration(option, value)?,
             "-setup" => setup = Some(Setup::Script(value.to_text()?)),
             other => {
                 return Err(bad(format!(
                     "bad option \"{other}\": must be -handler, -name, -type, -capabilities, -slots, -weight, -heartbeat, \
-                     -max-wait, or -setup"
+                     -max-wait, -isolation, -grace, or -setup"
                 )));
             }
         }
@@ -323,47 +334,80 @@ fn serve(interp: &Interp, args: &[Obj]) -> Result<Obj> {
         },
         heartbeat,
         max_wait,
+        grace,
         limits: Limits {
             max_line: 1 << 30,
             max_pending: 1 << 30,
         },
     };
-    let setup = match setup {
-        Some(setup) => setup,
-        None => script_file(interp)?,
-    };
+    let isolation = isolation.or(node.map(|node| node.isolation)).unwrap_or_default();
+    if let Some(parent) = worker::parent(interp)? {
+        let reach = reactor::add(Worker::new(settings));
+        return worker::serve_here(interp, &handler, reach, |executor| {
+            reach.post(|worker, io| worker.start_child(io, executor, parent));
+        });
+    }
     if workers().iter().any(|(other, _)| *other == name) {
         let message = format!("this process serves as worker \"{name}\" already");
         return Err(Error::new(message).with_code(["TOR", "WORKER", "SERVES"]));
     }
     let reach = reactor::add(Worker::new(settings));
     // The list is not locked while the executors start.
-    let executors = ExecutorHandle::start(
-        &Start {
-            setup,
-            handler,
-            reach,
-        },
-        slots,
-    )?;
+    let executors = match (isolation, setup) {
+        (Isolation::Process, None) => {
+            let program = program(interp)?;
+            Executors::Processes(program.start_all(slots)?, program)
+        }
+        (Isolation::Process, Some(_)) => {
+            return Err(bad(
+                "the option -setup is for executors in threads, not for -isolation process",
+            ));
+        }
+        (Isolation::Thread, setup) => {
+            let setup = setup.map_or_else(|| script_file(interp), Ok)?;
+            let start = Start {
+                setup,
+                handler,
+                reach,
+            };
+            Executors::Threads(ExecutorHandle::start(&start, slots)?)
+        }
+    };
     workers().push((name.clone(), reach));
     reach.post(|worker, io| worker.start(io, executors));
     Ok(Obj::from(name))
 }
 
-/// The file that the executors evaluate, and its arguments.
+/// What executors in threads evaluate: the script's file.
 fn script_file(interp: &Interp) -> Result<Setup> {
-    let file = topology::script().ok_or_else(|| {
+    let Program { script, argv, .. } = program(interp)?;
+    let file = script
+        .to_str()
+        .ok_or_else(|| bad("the script's path is not UTF-8"))?;
+    Ok(Setup::File {
+        file: file.to_owned(),
+        argv,
+    })
+}
+
+/// The script that this process runs, and its arguments.
+fn program(interp: &Interp) -> Result<Program> {
+    let script = topology::script().ok_or_else(|| {
         bad("the option -setup must be given, since there is no script's file for the executors to evaluate")
     })?;
-    let file = file
-        .to_str()
-        .ok_or_else(|| bad("the script's path is not UTF-8"))?
-        .to_owned();
     let argv = interp.global("argv").map(|argv| words(&argv)).transpose()?;
-    Ok(Setup::File {
-        file,
+    Ok(Program {
+        script: script.to_owned(),
         argv: argv.unwrap_or_default(),
+        topology: topology::named(),
+    })
+}
+
+fn isolated(value: &Obj) -> Result<Isolation> {
+    let word = value.to_text_lossy();
+    Isolation::from_word(&word).ok_or_else(|| {
+        let known = Isolation::WORDS.join(" or ");
+        bad(format!("bad value \"{word}\" for -isolation: must be {known}"))
     })
 }
 

@@ -177,28 +177,7 @@ fn tell(ready: &mpsc::SyncSender<Result<ExecutorHandle>>, outcome: Result<Execut
 }
 
 fn set_up(interp: &Interp, start: &Start, slot: usize) -> Result<ExecutorHandle> {
-    let executor = Executor {
-        slot,
-        reach: start.reach,
-        interp: interp.clone(),
-        work: interp.cancellable(),
-        handler: start.handler.iter().map(Obj::from).collect(),
-        job: RefCell::new(None),
-    };
-    let handle = ExecutorHandle {
-        thread: ThreadHandle::current(),
-        canceller: executor.work.canceller(),
-    };
-    EXECUTOR.set(Some(Rc::new(executor)));
-    interp.create_nr_command(RUN, |_, _| {
-        let call = with(Executor::call).flatten();
-        let call = call.ok_or_else(|| Error::new("there is no job"))?;
-        let ended: torhost_tcl::Continuation = Box::new(|_, outcome| {
-            with(|executor| executor.returned(outcome));
-            Ok(Next::Done(Obj::empty()))
-        });
-        Ok(Next::Eval(call, ended))
-    })?;
+    let handle = here(interp, &start.handler, start.reach, slot)?;
     match &start.setup {
         Setup::Script(script) => interp.eval_global(script).map(drop)?,
         Setup::File { file, argv } => {
@@ -218,6 +197,47 @@ fn set_up(interp: &Interp, start: &Start, slot: usize) -> Result<ExecutorHandle>
         }
     }
     Ok(handle)
+}
+
+/// Makes an interpreter of this thread the executor of a slot.
+fn here(interp: &Interp, handler: &[String], reach: Reach<Worker>, slot: usize) -> Result<ExecutorHandle> {
+    let executor = Executor {
+        slot,
+        reach,
+        interp: interp.clone(),
+        work: interp.cancellable(),
+        handler: handler.iter().map(Obj::from).collect(),
+        job: RefCell::new(None),
+    };
+    let handle = ExecutorHandle {
+        thread: ThreadHandle::current(),
+        canceller: executor.work.canceller(),
+    };
+    EXECUTOR.set(Some(Rc::new(executor)));
+    interp.create_nr_command(RUN, |_, _| {
+        let call = with(Executor::call).flatten();
+        let call = call.ok_or_else(|| Error::new("there is no job"))?;
+        let ended: torhost_tcl::Continuation = Box::new(|_, outcome| {
+            with(|executor| executor.returned(outcome));
+            Ok(Next::Done(Obj::empty()))
+        });
+        Ok(Next::Eval(call, ended))
+    })?;
+    Ok(handle)
+}
+
+/// Makes this interpreter the only executor of a worker, for as long as the process lives. `ready` is given what reaches it.
+pub(crate) fn serve_here(
+    interp: &Interp,
+    handler: &[String],
+    reach: Reach<Worker>,
+    ready: impl FnOnce(ExecutorHandle),
+) -> Result<Obj> {
+    ready(here(interp, handler, reach, 0)?);
+    while !interp.is_deleted() {
+        do_one_event(true);
+    }
+    Ok(Obj::empty())
 }
 
 impl Executor {
@@ -250,7 +270,7 @@ impl Executor {
         };
         if waits {
             let slot = self.slot;
-            self.reach.post(move |worker, _| worker.waits(slot));
+            self.reach.post(move |worker, io| worker.waits(io, slot));
         } else {
             self.end();
         }

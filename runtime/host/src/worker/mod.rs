@@ -3,16 +3,21 @@
 //! The link registers, beats, and connects again when it is lost, whatever the executors do. Answers that could not be reported
 //! are kept, and reported to the next connection if it is to the same life of the same coordinator.
 mod executor;
+mod process;
 
 pub(crate) use executor::{
-    Current, ExecutorHandle, Setup, Start, answer, current, defer, end_of_script, own, progress,
+    Current, ExecutorHandle, Setup, Start, answer, current, defer, end_of_script, own, progress, serve_here,
 };
+pub(crate) use process::{Program, Started, parent};
 
 use crate::reactor::{Conn, Io, Limits, Service};
-use std::collections::VecDeque;
+use process::end;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
+use std::os::unix::net::UnixStream;
+use std::process::Child;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use torhost_protocol::{Handle, Order, Registered, Registration, parse_order, write};
+use torhost_protocol::{Handle, Order, Registered, Registration, Request, parse_order, parse_request, write};
 use torhost_tcl::{Completion, Error};
 
 /// How long an attempt to connect may take.
@@ -23,6 +28,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 const SILENT_BEATS: u32 = 3;
 /// The protocol from which on a coordinator understands where an error came from.
 const KNOWS_INFO: u32 = 2;
+/// The wait before a process that could not be started is tried again.
+const RESTART_WAIT: Duration = Duration::from_secs(1);
 /// Answers that are kept while there is no coordinator.
 const MAX_UNREPORTED: usize = 100_000;
 
@@ -36,6 +43,8 @@ pub(crate) struct Settings {
     pub(crate) heartbeat: Option<Duration>,
     /// The longest wait before the next attempt to connect.
     pub(crate) max_wait: Duration,
+    /// How long an executor's process may take to stop a job, before it is killed.
+    pub(crate) grace: Duration,
     pub(crate) limits: Limits,
 }
 
@@ -67,10 +76,24 @@ pub(crate) struct Status {
     pub(crate) unreported: usize,
 }
 
+/// What runs the jobs.
+pub(crate) enum Executors {
+    /// Interpreters in threads of this process.
+    Threads(Vec<ExecutorHandle>),
+    /// Child processes, and how to start another.
+    Processes(Vec<Started>, Program),
+}
+
 /// A worker, as a service of the reactor.
 pub(crate) struct Worker {
     settings: Settings,
     slots: Vec<Slot>,
+    /// The slots of child processes, by connection.
+    children: HashMap<Conn, usize>,
+    /// How children are started.
+    program: Option<Program>,
+    /// Whether this process is an executor's, and the link is to its parent.
+    is_child: bool,
     /// Slots without a job, the one to be used next last.
     idle: Vec<usize>,
     /// Jobs that came while jobs of an earlier connection still had all slots.
@@ -93,8 +116,20 @@ pub(crate) struct Worker {
 
 /// One executor, and the job that it does.
 struct Slot {
-    executor: ExecutorHandle,
+    executor: Executor,
     job: Option<Job>,
+}
+
+enum Executor {
+    Thread(ExecutorHandle),
+    Process {
+        child: Child,
+        conn: Conn,
+        /// When it is to be killed, if it does not answer its job, which was cancelled.
+        kill_at: Option<Instant>,
+    },
+    /// A process is to be started then.
+    Down(Instant),
 }
 
 struct Job {
@@ -114,7 +149,8 @@ enum Link {
     Up {
         conn: Conn,
         registered: bool,
-        next_beat: Instant,
+        /// None for the link of a child to its parent.
+        next_beat: Option<Instant>,
         /// Beats since the coordinator last said something.
         unanswered: u32,
     },
@@ -154,6 +190,9 @@ impl Worker {
             heartbeat: settings.heartbeat.unwrap_or(Duration::from_secs(10)),
             settings,
             slots: Vec::new(),
+            children: HashMap::new(),
+            program: None,
+            is_child: false,
             idle: Vec::new(),
             waiting: VecDeque::new(),
             unreported: VecDeque::new(),
@@ -168,11 +207,53 @@ impl Worker {
     }
 
     /// Begins, with these executors.
-    pub(crate) fn start(&mut self, io: &mut Io, executors: Vec<ExecutorHandle>) {
-        let slot = |executor| Slot { executor, job: None };
-        self.slots = executors.into_iter().map(slot).collect();
-        self.idle = (0..self.slots.len()).rev().collect();
+    pub(crate) fn start(&mut self, io: &mut Io, executors: Executors) {
+        match executors {
+            Executors::Threads(threads) => {
+                let slot = |thread| Slot {
+                    executor: Executor::Thread(thread),
+                    job: None,
+                };
+                self.slots = threads.into_iter().map(slot).collect();
+                self.idle = (0..self.slots.len()).rev().collect();
+            }
+            Executors::Processes(started, program) => {
+                self.program = Some(program);
+                for started in started {
+                    let slot = self.slots.len();
+                    let executor = Executor::Down(io.now());
+                    self.slots.push(Slot { executor, job: None });
+                    self.adopt(io, slot, started);
+                    self.idle.push(slot);
+                }
+            }
+        }
         self.connect(io);
+    }
+
+    /// Begins as the executor of a parent process.
+    pub(crate) fn start_child(&mut self, io: &mut Io, executor: ExecutorHandle, parent: UnixStream) {
+        match io.adopt(parent, self.settings.limits) {
+            Ok(conn) => {
+                self.slots = vec![Slot {
+                    executor: Executor::Thread(executor),
+                    job: None,
+                }];
+                self.idle = vec![0];
+                (self.is_child, self.knows_info) = (true, true);
+                self.link = Link::Up {
+                    conn,
+                    registered: true,
+                    next_beat: None,
+                    unanswered: 0,
+                };
+                io.send(conn, |out| write_line(out, process::READY));
+            }
+            Err(error) => {
+                log::error!("cannot use the executor's socket: {error}");
+                std::process::exit(1);
+            }
+        }
     }
 
     /// Takes no more jobs, and closes the connection when those that run are answered.
@@ -188,7 +269,7 @@ impl Worker {
     pub(crate) fn reconnect(&mut self, io: &mut Io) {
         if let Link::Up { conn, .. } | Link::Connecting(conn, _) = self.link {
             io.close(conn);
-            self.forget_jobs();
+            self.forget_jobs(io);
             self.unreported.clear();
             self.lost(io, "told to reconnect");
         }
@@ -225,17 +306,32 @@ impl Worker {
             }
             self.report(io, job.handle, answer);
         }
-        self.idle.push(slot);
-        if let Some((handle, data)) = self.waiting.pop_front() {
-            self.begin(io, handle, data);
+        match &mut self.slots[slot].executor {
+            Executor::Thread(_) => self.idle(io, slot),
+            Executor::Process { kill_at, .. } => {
+                *kill_at = None;
+                self.idle(io, slot);
+            }
+            // It is idle when there is a process again.
+            Executor::Down(_) => {}
         }
         self.close_if_drained(io);
     }
 
+    fn idle(&mut self, io: &mut Io, slot: usize) {
+        self.idle.push(slot);
+        if let Some((handle, data)) = self.waiting.pop_front() {
+            self.begin(io, handle, data);
+        }
+    }
+
     /// An executor's handler waits in the event loop.
-    pub(crate) fn waits(&mut self, slot: usize) {
+    pub(crate) fn waits(&mut self, io: &mut Io, slot: usize) {
         if let Some(job) = &mut self.slots[slot].job {
             job.busy_since = None;
+        }
+        if let (true, Link::Up { conn, .. }) = (self.is_child, &self.link) {
+            io.send(*conn, |out| write_line(out, process::WAITS));
         }
     }
 
@@ -268,33 +364,39 @@ impl Worker {
             busy_since: Some(io.now()),
             is_forgotten: false,
         });
-        self.slots[slot].executor.assign(number, handle, data);
+        match &self.slots[slot].executor {
+            Executor::Thread(executor) => executor.assign(number, handle, data),
+            Executor::Process { conn, .. } => io.send(*conn, |out| write::process_job(out, handle, &data)),
+            Executor::Down(_) => {}
+        }
     }
 
     fn cancel(&mut self, io: &mut Io, handle: Handle) {
-        log::info!("{handle} is cancelled");
+        if !self.is_child {
+            log::info!("{handle} is cancelled");
+        }
         if let Some(at) = self.waiting.iter().position(|(waiting, _)| *waiting == handle) {
             self.waiting.remove(at);
             self.report(io, handle, Answer::cancelled());
         }
-        for slot in &self.slots {
-            if let Some(job) = slot
+        for slot in &mut self.slots {
+            if slot
                 .job
                 .as_ref()
-                .filter(|job| job.handle == handle && !job.is_forgotten)
+                .is_some_and(|job| job.handle == handle && !job.is_forgotten)
             {
-                slot.executor.cancel(job.number);
+                slot.cancel(io, self.settings.grace);
             }
         }
     }
 
     /// Nobody wants to know any more what becomes of the jobs.
-    fn forget_jobs(&mut self) {
+    fn forget_jobs(&mut self, io: &mut Io) {
         self.waiting.clear();
         for slot in &mut self.slots {
             if let Some(job) = &mut slot.job {
                 job.is_forgotten = true;
-                slot.executor.cancel(job.number);
+                slot.cancel(io, self.settings.grace);
             }
         }
     }
@@ -305,6 +407,128 @@ impl Worker {
         since
             .min()
             .map_or(0, |since| now.saturating_duration_since(since).as_millis() as u64)
+    }
+
+    // ------------------------------------------------------------------------------------------------ executors' processes
+
+    /// Makes a process the executor of a slot.
+    fn adopt(&mut self, io: &mut Io, slot: usize, started: Started) {
+        let Started { mut child, stream } = started;
+        match io.adopt(stream, self.settings.limits) {
+            Ok(conn) => {
+                self.children.insert(conn, slot);
+                self.slots[slot].executor = Executor::Process {
+                    child,
+                    conn,
+                    kill_at: None,
+                };
+            }
+            Err(error) => {
+                log::error!("cannot use the socket of an executor's process: {error}");
+                end(&mut child);
+                self.slots[slot].executor = Executor::Down(io.now() + RESTART_WAIT);
+            }
+        }
+    }
+
+    fn restart(&mut self, io: &mut Io, slot: usize) {
+        match self.program.as_ref().map(Program::start) {
+            Some(Ok(started)) => self.adopt(io, slot, started),
+            Some(Err(error)) => {
+                log::error!("cannot start an executor's process: {error}");
+                self.slots[slot].executor = Executor::Down(io.now() + RESTART_WAIT);
+            }
+            None => {}
+        }
+    }
+
+    /// A child has said something.
+    fn child_said(&mut self, io: &mut Io, slot: usize, line: &[u8]) {
+        match line {
+            process::READY => return self.idle(io, slot),
+            process::WAITS => return self.waits(io, slot),
+            _ => {}
+        }
+        let running = self.slots[slot].job.as_ref().map(|job| (job.number, job.handle));
+        match (parse_request(line), running) {
+            (Ok(Request::Complete { handle, result }), Some((number, running))) if handle == running => {
+                self.answered(io, slot, number, Answer::Complete(result.into_owned()));
+            }
+            (
+                Ok(Request::Failed {
+                    handle,
+                    message,
+                    info,
+                }),
+                Some((number, running)),
+            ) if handle == running => {
+                let message = String::from_utf8_lossy(&message).into_owned();
+                self.answered(io, slot, number, Answer::Failed { message, info });
+            }
+            (
+                Ok(Request::Progress {
+                    handle,
+                    percent,
+                    note,
+                }),
+                Some((number, running)),
+            ) if handle == running => {
+                self.progressed(io, slot, number, percent, &String::from_utf8_lossy(note));
+            }
+            _ => log::warn!("an executor's process says what was not asked"),
+        }
+    }
+
+    /// A child is gone: its job has failed, and another is started.
+    fn child_gone(&mut self, io: &mut Io, slot: usize) {
+        let Executor::Process { child, kill_at, .. } = &mut self.slots[slot].executor else {
+            return;
+        };
+        let was_cancelled = kill_at.is_some();
+        let status = end(child);
+        // One that ends before it was ready would be started again and again.
+        let was_idle = self.idle.iter().position(|&idle| idle == slot);
+        let is_new = was_idle.is_none() && self.slots[slot].job.is_none();
+        let wait = if is_new { RESTART_WAIT } else { Duration::ZERO };
+        if let Some(at) = was_idle {
+            self.idle.remove(at);
+        }
+        self.slots[slot].executor = Executor::Down(io.now() + wait);
+        log::warn!("an executor's process is gone ({status})");
+        if let Some(number) = self.slots[slot].job.as_ref().map(|job| job.number) {
+            let message = format!("the executor's process is gone ({status})");
+            let answer = if was_cancelled {
+                Answer::cancelled()
+            } else {
+                Answer::Failed { message, info: None }
+            };
+            self.answered(io, slot, number, answer);
+        }
+    }
+
+    /// When a process is to be killed or started next.
+    fn next_for_processes(&self) -> Option<Instant> {
+        let times = self.slots.iter().filter_map(|slot| match &slot.executor {
+            Executor::Process { kill_at, .. } => *kill_at,
+            Executor::Down(at) => Some(*at),
+            Executor::Thread(_) => None,
+        });
+        times.min().filter(|_| !matches!(self.link, Link::Closed))
+    }
+
+    fn tend_processes(&mut self, io: &mut Io) {
+        let now = io.now();
+        for slot in 0..self.slots.len() {
+            match &mut self.slots[slot].executor {
+                Executor::Process { child, kill_at, .. } if kill_at.is_some_and(|at| at <= now) => {
+                    // Its connection ends with it.
+                    *kill_at = Some(now + RESTART_WAIT);
+                    process::kill(child);
+                }
+                Executor::Down(at) if *at <= now => self.restart(io, slot),
+                _ => {}
+            }
+        }
     }
 
     // --------------------------------------------------------------------------------------------------------- the link
@@ -411,13 +635,13 @@ impl Worker {
         if self.settings.heartbeat.is_none() && !answer.heartbeat.is_zero() {
             self.heartbeat = answer.heartbeat;
         }
-        *next_beat = io.now() + self.heartbeat;
+        *next_beat = Some(io.now() + self.heartbeat);
         let conn = *conn;
         self.failures = 0;
         self.knows_info = answer.protocol >= KNOWS_INFO;
         if answer.epoch != self.epoch {
             // Another coordinator counts its jobs anew: the handles mean nothing to it.
-            self.forget_jobs();
+            self.forget_jobs(io);
             self.unreported.clear();
             self.epoch = answer.epoch;
         }
@@ -447,6 +671,10 @@ impl Worker {
             io.close(conn);
         }
         self.link = Link::Closed;
+        for conn in self.children.drain().map(|(conn, _)| conn) {
+            // A child ends when its parent has closed the connection.
+            io.close(conn);
+        }
         log::info!("drained");
     }
 }
@@ -457,21 +685,30 @@ impl Service for Worker {
         self.link = Link::Up {
             conn,
             registered: false,
-            next_beat: io.now() + self.heartbeat,
+            next_beat: Some(io.now() + self.heartbeat),
             unanswered: 0,
         };
     }
 
-    fn line(&mut self, io: &mut Io, _conn: Conn, line: &[u8]) {
-        self.obey(io, line);
+    fn line(&mut self, io: &mut Io, conn: Conn, line: &[u8]) {
+        match self.children.get(&conn) {
+            Some(&slot) => self.child_said(io, slot, line),
+            None => self.obey(io, line),
+        }
     }
 
-    fn closed(&mut self, io: &mut Io, _conn: Conn, reason: &str) {
-        self.lost(io, reason);
+    fn closed(&mut self, io: &mut Io, conn: Conn, reason: &str) {
+        match self.children.remove(&conn) {
+            Some(slot) => self.child_gone(io, slot),
+            // The parent is gone.
+            None if self.is_child => std::process::exit(0),
+            None => self.lost(io, reason),
+        }
     }
 
     fn woken(&mut self, io: &mut Io) {
         let now = io.now();
+        self.tend_processes(io);
         match &mut self.link {
             Link::Waiting(until) if *until <= now => self.connect(io),
             Link::Connecting(conn, until) if *until <= now => {
@@ -484,11 +721,11 @@ impl Service for Worker {
                 next_beat,
                 unanswered,
                 ..
-            } if *next_beat <= now => {
+            } if next_beat.is_some_and(|at| at <= now) => {
                 let conn = *conn;
                 // Beats are counted, not time: a worker that was itself stopped must not blame the coordinator.
                 *unanswered += 1;
-                *next_beat = now + self.heartbeat;
+                *next_beat = Some(now + self.heartbeat);
                 if *unanswered > SILENT_BEATS {
                     io.close(conn);
                     self.lost(io, &format!("silent for {SILENT_BEATS} heartbeats"));
@@ -506,12 +743,34 @@ impl Service for Worker {
     }
 
     fn turn_ends(&mut self, io: &mut Io) {
-        io.wake_at(match &self.link {
+        let next = match &self.link {
             Link::Waiting(at) | Link::Connecting(_, at) => Some(*at),
-            Link::Up { next_beat, .. } => Some(*next_beat),
+            Link::Up { next_beat, .. } => *next_beat,
             Link::Closed => None,
-        });
+        };
+        let processes = self.program.as_ref().and_then(|_| self.next_for_processes());
+        io.wake_at(next.into_iter().chain(processes).min());
     }
+}
+
+impl Slot {
+    /// Has its job stopped; a process that does not do so in time is killed.
+    fn cancel(&mut self, io: &mut Io, grace: Duration) {
+        let Some(job) = &self.job else { return };
+        match &mut self.executor {
+            Executor::Thread(executor) => executor.cancel(job.number),
+            Executor::Process { conn, kill_at, .. } => {
+                kill_at.get_or_insert(io.now() + grace);
+                io.send(*conn, |out| write::cancel_job(out, job.handle));
+            }
+            Executor::Down(_) => {}
+        }
+    }
+}
+
+fn write_line(out: &mut Vec<u8>, line: &[u8]) {
+    out.extend_from_slice(line);
+    out.push(b'\n');
 }
 
 fn write_answer(out: &mut Vec<u8>, handle: Handle, answer: &Answer, knows_info: bool) {
