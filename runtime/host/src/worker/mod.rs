@@ -608,7 +608,7 @@ impl Worker {
             Order::Error { code, text } => {
                 let (code, text) = (String::from_utf8_lossy(code), String::from_utf8_lossy(text));
                 log::warn!(
-                    "the coordinator says {}: {}",
+                    "the coordinator says {}:{}",
                     code.escape_debug(),
                     text.escape_debug()
                 );
