@@ -11,6 +11,8 @@ mod stats;
 mod topology;
 mod worker;
 
+pub(crate) use callback::Callback;
+
 use std::collections::BTreeMap;
 use std::ffi::{CStr, OsStr};
 use std::path::PathBuf;

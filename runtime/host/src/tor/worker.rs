@@ -1,10 +1,12 @@
 //! `tor::worker` and `tor::job`.
-use super::{Command, topology};
+use super::{Callback, Command, topology};
 use crate::reactor::{self, Limits, Reach};
 use crate::worker::{
-    self, Answer, Current, ExecutorHandle, Executors, Program, Settings, Setup, Start, Status, Worker,
+    self, Answer, Current, ExecutorHandle, Executors, Exit, Program, Settings, Setup, Start, Status, Worker,
 };
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use signal_hook::consts::SIGTERM;
+use signal_hook::iterator::Signals;
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 use torhost_protocol::{Handle, Registration, parse_duration};
 use torhost_tcl::{Error, Interp, Obj, Result};
@@ -39,9 +41,11 @@ pub(super) const COMMANDS: &[Command] = &[
                | `-isolation` | `thread`: executors are threads of this process; `process`: each is a process of its own, which is killed if a \
                job that is to be stopped does not stop, and replaced if it dies | the node's, or else `thread` |\n\
                | `-grace` | how long such a process may take to stop a job | `2s` |\n\
+               | `-drain` | how long jobs may go on after SIGTERM | `10s` |\n\
                | `-setup` | a script for the executors to evaluate in place of the script's file; only for threads | the script's file |\n\n\
                Returns the worker's name, when all executors are ready; the connection is made afterwards, and made again whenever it \
-               is lost. Results that could not be reported meanwhile are reported then, if the coordinator is the same and has not been \
+               is lost. On SIGTERM the worker takes no more jobs, and the process ends by `exit 0` when those that run are answered; on a second \
+               one, at once. Results that could not be reported meanwhile are reported then, if the coordinator is the same and has not been \
                restarted. Errors have the `-errorcode` `{TOR WORKER OPTION}`, or that of the script in an executor.",
         example: "tor::worker serve localhost:9000 -name upper -slots 2 -handler {string toupper} -setup {}",
         arguments: (1, None),
@@ -277,6 +281,7 @@ fn serve(interp: &Interp, args: &[Obj]) -> Result<Obj> {
     let mut max_wait = Duration::from_secs(10);
     let mut isolation = None;
     let mut grace = Duration::from_secs(2);
+    let mut drain = Duration::from_secs(10);
     let mut handler = None;
     let mut setup = None;
     let (pairs, []) = args[1..].as_chunks::<2>() else {
@@ -294,11 +299,12 @@ fn serve(interp: &Interp, args: &[Obj]) -> Result<Obj> {
             "-max-wait" => max_wait = duration(option, value)?,
             "-isolation" => isolation = Some(isolated(value)?),
             "-grace" => grace = duration(option, value)?,
+            "-drain" => drain = duration(option, value)?,
             "-setup" => setup = Some(Setup::Script(value.to_text()?)),
             other => {
                 return Err(bad(format!(
                     "bad option \"{other}\": must be -handler, -name, -type, -capabilities, -slots, -weight, -heartbeat, \
-                     -max-wait, -isolation, -grace, or -setup"
+                     -max-wait, -isolation, -grace, -drain, or -setup"
                 )));
             }
         }
@@ -373,9 +379,39 @@ fn serve(interp: &Interp, args: &[Obj]) -> Result<Obj> {
             Executors::Threads(ExecutorHandle::start(&start, slots)?)
         }
     };
+    let exit = Callback::new(interp, &Obj::from("exit"))?;
+    drain_on_sigterm(exit, drain)?;
     workers().push((name.clone(), reach));
     reach.post(|worker, io| worker.start(io, executors));
     Ok(Obj::from(name))
+}
+
+/// From now on, SIGTERM drains all workers before the process ends.
+fn drain_on_sigterm(exit: Callback, longest: Duration) -> Result<()> {
+    static WAITS: Once = Once::new();
+    let mut outcome = Ok(());
+    WAITS.call_once(|| {
+        outcome = Signals::new([SIGTERM]).and_then(|mut signals| {
+            let exit = Arc::new(Exit(exit));
+            let wait = move || {
+                let mut signals = signals.forever();
+                signals.next();
+                log::info!("SIGTERM: draining");
+                for &(_, reach) in workers().iter() {
+                    let exit = exit.clone();
+                    reach.post(move |worker, io| worker.drain_then(io, longest, exit));
+                }
+                drop(exit);
+                signals.next();
+                std::process::exit(1);
+            };
+            std::thread::Builder::new()
+                .name("signals".into())
+                .spawn(wait)
+                .map(drop)
+        });
+    });
+    outcome.map_err(|error| Error::new(format!("cannot wait for signals: {error}")))
 }
 
 /// What executors in threads evaluate: the script's file.

@@ -11,11 +11,13 @@ pub(crate) use executor::{
 pub(crate) use process::{Program, Started, parent};
 
 use crate::reactor::{Conn, Io, Limits, Service};
+use crate::tor::Callback;
 use process::end;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::os::unix::net::UnixStream;
 use std::process::Child;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use torhost_protocol::{Handle, Order, Registered, Registration, Request, parse_order, parse_request, write};
 use torhost_tcl::{Completion, Error};
@@ -106,6 +108,8 @@ pub(crate) struct Worker {
     /// Whether the coordinator understands where an error came from.
     knows_info: bool,
     draining: bool,
+    /// Held until it is drained, or for so long; the process may wait for this to be dropped.
+    held: Option<(Instant, Arc<Exit>)>,
     /// Which of the coordinators is next.
     next: usize,
     /// How often no coordinator was reached, since the last time that one was.
@@ -158,6 +162,16 @@ enum Link {
     Closed,
 }
 
+/// Ends the process, by the `exit` of the script, when the last that holds it has dropped it.
+#[derive(Debug)]
+pub(crate) struct Exit(pub(crate) Callback);
+
+impl Drop for Exit {
+    fn drop(&mut self) {
+        self.0.call(|| vec![0.into()]);
+    }
+}
+
 impl Answer {
     /// The answer of an attempt that was stopped.
     pub(crate) fn cancelled() -> Answer {
@@ -200,6 +214,7 @@ impl Worker {
             epoch: String::new(),
             knows_info: false,
             draining: false,
+            held: None,
             next: 0,
             failures: 0,
             status: Status::default(),
@@ -263,6 +278,12 @@ impl Worker {
             io.send(conn, |out| out.extend_from_slice(b"DRAIN\n"));
         }
         self.close_if_drained(io);
+    }
+
+    /// Drains, and drops `exit` when that is done, or after so long.
+    pub(crate) fn drain_then(&mut self, io: &mut Io, longest: Duration, exit: Arc<Exit>) {
+        self.held = Some((io.now() + longest, exit));
+        self.drain(io);
     }
 
     /// Drops the connection and all jobs, as if it had broken down, and connects again.
@@ -675,6 +696,7 @@ impl Worker {
             // A child ends when its parent has closed the connection.
             io.close(conn);
         }
+        self.held = None;
         log::info!("drained");
     }
 }
@@ -709,6 +731,10 @@ impl Service for Worker {
     fn woken(&mut self, io: &mut Io) {
         let now = io.now();
         self.tend_processes(io);
+        if self.held.as_ref().is_some_and(|(until, _)| *until <= now) {
+            log::warn!("not drained in time");
+            self.held = None;
+        }
         match &mut self.link {
             Link::Waiting(until) if *until <= now => self.connect(io),
             Link::Connecting(conn, until) if *until <= now => {
@@ -749,7 +775,8 @@ impl Service for Worker {
             Link::Closed => None,
         };
         let processes = self.program.as_ref().and_then(|_| self.next_for_processes());
-        io.wake_at(next.into_iter().chain(processes).min());
+        let held = self.held.as_ref().map(|(until, _)| *until);
+        io.wake_at(next.into_iter().chain(processes).chain(held).min());
     }
 }
 
