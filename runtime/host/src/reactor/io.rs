@@ -239,6 +239,12 @@ impl Io {
         }
     }
 
+    /// Whether all that was sent has left, or never will.
+    pub(crate) fn is_written(&mut self, conn: Conn) -> bool {
+        self.connection(conn)
+            .is_none_or(|connection| connection.unwritten() == 0)
+    }
+
     /// Closes a connection, once it is told what was sent. Its service hears no more of it.
     pub(crate) fn close(&mut self, conn: Conn) {
         let Some(connection) = self.connection(conn) else {

@@ -158,8 +158,8 @@ enum Link {
         /// Beats since the coordinator last said something.
         unanswered: u32,
     },
-    /// It is over: all jobs are done, and no more are wanted.
-    Closed,
+    /// It is over: all jobs are done, and no more are wanted. What the last connection was told may not be written yet.
+    Closed(Option<Conn>),
 }
 
 /// Ends the process, by the `exit` of the script, when the last that holds it has dropped it.
@@ -210,7 +210,7 @@ impl Worker {
             idle: Vec::new(),
             waiting: VecDeque::new(),
             unreported: VecDeque::new(),
-            link: Link::Closed,
+            link: Link::Closed(None),
             epoch: String::new(),
             knows_info: false,
             draining: false,
@@ -301,7 +301,7 @@ impl Worker {
         let jobs = self.slots.iter().filter_map(|slot| slot.job.as_ref());
         Status {
             state: match &self.link {
-                Link::Closed => "closed",
+                Link::Closed(_) => "closed",
                 _ if self.draining => "draining",
                 Link::Up { registered: true, .. } => "connected",
                 _ => "connecting",
@@ -534,7 +534,7 @@ impl Worker {
             Executor::Down(at) => Some(*at),
             Executor::Thread(_) => None,
         });
-        times.min().filter(|_| !matches!(self.link, Link::Closed))
+        times.min().filter(|_| !matches!(self.link, Link::Closed(_)))
     }
 
     fn tend_processes(&mut self, io: &mut Io) {
@@ -688,15 +688,19 @@ impl Worker {
         if !self.draining || is_busy || !self.waiting.is_empty() || !self.unreported.is_empty() {
             return;
         }
-        if let Link::Up { conn, .. } | Link::Connecting(conn, _) = self.link {
+        let last = match self.link {
+            Link::Up { conn, .. } | Link::Connecting(conn, _) => Some(conn),
+            Link::Waiting(_) => None,
+            Link::Closed(last) => last,
+        };
+        if let Some(conn) = last {
             io.close(conn);
         }
-        self.link = Link::Closed;
+        self.link = Link::Closed(last);
         for conn in self.children.drain().map(|(conn, _)| conn) {
             // A child ends when its parent has closed the connection.
             io.close(conn);
         }
-        self.held = None;
         log::info!("drained");
     }
 }
@@ -736,6 +740,7 @@ impl Service for Worker {
             self.held = None;
         }
         match &mut self.link {
+            Link::Closed(last) if last.is_none_or(|conn| io.is_written(conn)) => self.held = None,
             Link::Waiting(until) if *until <= now => self.connect(io),
             Link::Connecting(conn, until) if *until <= now => {
                 io.close(*conn);
@@ -772,7 +777,8 @@ impl Service for Worker {
         let next = match &self.link {
             Link::Waiting(at) | Link::Connecting(_, at) => Some(*at),
             Link::Up { next_beat, .. } => *next_beat,
-            Link::Closed => None,
+            // To see whether all is written.
+            Link::Closed(_) => self.held.as_ref().map(|_| io.now() + Duration::from_millis(1)),
         };
         let processes = self.program.as_ref().and_then(|_| self.next_for_processes());
         let held = self.held.as_ref().map(|(until, _)| *until);
