@@ -1,14 +1,16 @@
 //! A round trip while more and more idle connections are held.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
+use shared::{
+    Result,
+    limits::raise_descriptor_limit,
+    statistics::{median, percentile},
+};
 use std::{net::TcpStream, time::Duration};
 
 use crate::{
-    Result,
     coordinator::{Coordinator, Shell},
     load::{Load, Plan, Until},
-    statistics::{median, percentile},
 };
 
 /// Round trips counted at each number of connections.
@@ -17,8 +19,6 @@ const JOBS_KEPT: usize = 1_000;
 const TIME_LIMIT: Duration = Duration::from_secs(2);
 /// How long a coordinator that broke its connections may take to end.
 const ENDING_LIMIT: Duration = Duration::from_secs(5);
-/// Descriptors beyond the connections that this process and the coordinator need.
-const SPARE_DESCRIPTORS: u64 = 100;
 
 /// Both shells.
 #[derive(Serialize)]
@@ -57,7 +57,7 @@ pub fn measure(shell: &Shell, steps: &[usize]) -> Result<Held> {
         match step(&mut coordinator, &mut idle, connections) {
             Ok(step) => held.steps.push(step),
             Err(error) => {
-                let ending = coordinator.wait_for_ending(ENDING_LIMIT).unwrap_or(error);
+                let ending = coordinator.process.wait_for_ending(ENDING_LIMIT).unwrap_or(error);
                 let before = held.steps.last().map_or(0, |step| step.connections);
                 held.failure = Some(format!("between {before} and {connections} connections {ending}"));
                 break;
@@ -69,7 +69,7 @@ pub fn measure(shell: &Shell, steps: &[usize]) -> Result<Held> {
 
 fn step(coordinator: &mut Coordinator, idle: &mut Vec<TcpStream>, connections: usize) -> Result<Step> {
     while idle.len() < connections {
-        if coordinator.ending().is_some() {
+        if coordinator.process.ending().is_some() {
             return Err("the coordinator has ended".into());
         }
         let stream =
@@ -85,29 +85,4 @@ fn step(coordinator: &mut Coordinator, idle: &mut Vec<TcpStream>, connections: u
         p50_us: median(&round_trips).unwrap_or(f64::NAN),
         p99_us: percentile(&round_trips, 0.99).unwrap_or(f64::NAN),
     })
-}
-
-/// Raises this process's limit of open files, which the coordinators inherit.
-fn raise_descriptor_limit(connections: usize) -> Result<()> {
-    let needed = connections as u64 + SPARE_DESCRIPTORS;
-    let limit = getrlimit(Resource::Nofile);
-    // No value means no limit.
-    if limit.current.is_none_or(|current| current >= needed) {
-        return Ok(());
-    }
-    if limit.maximum.is_some_and(|maximum| maximum < needed) {
-        return Err(format!(
-            "holding {connections} connections needs {needed} open files and this session may have {}; raise the hard \
-             limit (`ulimit -Hn`), or ask for fewer with --connections",
-            limit.maximum.unwrap_or_default()
-        ));
-    }
-    setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: Some(needed),
-            maximum: limit.maximum,
-        },
-    )
-    .map_err(|error| format!("cannot raise the limit of open files to {needed}: {error}"))
 }

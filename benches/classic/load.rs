@@ -5,14 +5,13 @@
 //! their own sockets and nothing else changed: what the coordinator's own writes cost stays visible.
 
 use mio::{Events, Interest, Poll, Token, net::TcpStream};
+use shared::Result;
 use std::{
     collections::{HashMap, VecDeque},
     io::{ErrorKind, Read, Write},
     net::SocketAddr,
     time::{Duration, Instant},
 };
-
-use crate::Result;
 
 /// How long the load waits for the next message before it calls the coordinator stuck.
 const SILENCE_LIMIT: Duration = Duration::from_secs(10);

@@ -15,10 +15,10 @@ mod idle;
 mod load;
 mod report;
 mod startup;
-mod statistics;
 mod throughput;
 
 use clap::Parser;
+use shared::Result;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use coordinator::Shell;
@@ -64,9 +64,6 @@ enum Measurement {
     /// Start-up of a one-line script
     Startup,
 }
-
-/// What can go wrong; the text is for the person who ran the program.
-type Result<T> = std::result::Result<T, String>;
 
 fn main() -> ExitCode {
     let options = Options::parse();

@@ -1,13 +1,14 @@
 //! How long a one-line script takes from start to end, the two shells taking turns.
 
 use serde::Serialize;
+use shared::{Result, statistics::median};
 use std::{
     path::Path,
     process::{Command, Stdio},
     time::Instant,
 };
 
-use crate::{Result, coordinator::Shell, statistics::median};
+use crate::coordinator::Shell;
 
 /// Milliseconds that a script of one line takes.
 #[derive(Serialize)]

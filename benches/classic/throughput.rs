@@ -1,13 +1,15 @@
 //! Jobs a second and round trips, the two shells taking turns.
 
 use serde::Serialize;
+use shared::{
+    Result,
+    statistics::{median, percentile},
+};
 use std::time::Duration;
 
 use crate::{
-    Result,
     coordinator::{Coordinator, Shell},
     load::{Load, Plan, Sample, Until},
-    statistics::{median, percentile},
 };
 
 /// One plan under both shells.
@@ -41,7 +43,10 @@ pub fn compare(shells: &[Shell; 2], plan: Plan, rounds: usize, span: Duration) -
             let sample =
                 Load::connect(coordinator.address, plan).and_then(|mut load| load.run(Until::Elapsed(span)));
             samples.push(sample.map_err(|error| {
-                let ending = coordinator.ending().unwrap_or_else(|| "it still runs".into());
+                let ending = coordinator
+                    .process
+                    .ending()
+                    .unwrap_or_else(|| "it still runs".into());
                 format!("{} {}: {error}; {ending}", shell.name, shell.program.display())
             })?);
         }
