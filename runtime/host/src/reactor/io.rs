@@ -360,27 +360,33 @@ impl Io {
     /// Writes what was sent in this turn.
     pub(super) fn write_all(&mut self) {
         for conn in std::mem::take(&mut self.dirty) {
-            let Some(connection) = self.connection(conn) else {
-                continue;
-            };
-            connection.dirty = false;
-            if let Progress::End(reason) = connection.write() {
-                self.fail(conn, reason);
-                continue;
-            }
-            if connection.unwritten() > 0 {
-                continue;
-            }
-            let mut output = std::mem::take(&mut connection.output);
-            if connection.closing {
-                connection.end_output();
-                self.lingering.push_back((self.now + LINGER, conn));
-            }
-            // An idle connection holds no buffer.
-            if self.spare.len() < SPARE_BUFFERS && output.capacity() <= BUFFER {
-                output.clear();
-                self.spare.push(output);
-            }
+            self.write(conn);
+        }
+    }
+
+    /// Writes what a connection was sent, if there is something new.
+    pub(super) fn write(&mut self, conn: Conn) {
+        let Some(connection) = self.connection(conn) else {
+            return;
+        };
+        if !std::mem::take(&mut connection.dirty) {
+            return;
+        }
+        if let Progress::End(reason) = connection.write() {
+            return self.fail(conn, reason);
+        }
+        if connection.unwritten() > 0 {
+            return;
+        }
+        let mut output = std::mem::take(&mut connection.output);
+        if connection.closing {
+            connection.end_output();
+            self.lingering.push_back((self.now + LINGER, conn));
+        }
+        // An idle connection holds no buffer.
+        if self.spare.len() < SPARE_BUFFERS && output.capacity() <= BUFFER {
+            output.clear();
+            self.spare.push(output);
         }
     }
 

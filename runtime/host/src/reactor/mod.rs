@@ -5,7 +5,8 @@
 //! threads reach it by a [`Reach`].
 //!
 //! One turn of the loop serves all events that are there, lets every service that was called end its turn, and then writes
-//! what was sent: one system call for all that a connection is told in a turn. A connection is read no further in a turn than
+//! what was sent. What a connection is told while it is read is written at once, so that the other side can go on while the rest is
+//! served; all else that it is told in a turn is one system call. A connection is read no further in a turn than
 //! one buffer's worth, or than its answers are enough for a turn, so that none keeps the others waiting; one that leaves too much
 //! unread is cut.
 mod connection;
@@ -203,6 +204,8 @@ impl Reactor {
             }
             Happening::Readable(owner, conn) => {
                 self.with_service(owner, |service, io| io.read(conn, service));
+                // It can go on while the others are served.
+                self.io.write(conn);
             }
             Happening::Closed(owner, conn, reason) => {
                 self.with_service(owner, |service, io| service.closed(io, conn, &reason));
