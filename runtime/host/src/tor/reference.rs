@@ -48,13 +48,11 @@ fn help(_: &Interp, args: &[Obj]) -> Result<Obj> {
     Ok(Obj::from(found.join("\n")))
 }
 
+/// The first sentence, or the first paragraph if that is shorter.
 fn summary(command: &Command) -> &str {
-    let end = command
-        .help
-        .find(". ")
-        .or_else(|| command.help.find(".\n"))
-        .map_or(command.help.len(), |at| at + 1);
-    &command.help[..end]
+    let paragraph = command.help.split("\n\n").next().unwrap_or_default();
+    let paragraph = paragraph.trim_end_matches(':');
+    paragraph.find(". ").map_or(paragraph, |at| &paragraph[..=at])
 }
 
 #[cfg(test)]
