@@ -355,6 +355,11 @@ impl Io {
             {
                 self.attempted(conn);
             }
+            if event.is_read_closed()
+                && let Some(connection) = self.connection(conn)
+            {
+                connection.read_closed = true;
+            }
             if event.is_readable() || event.is_read_closed() || event.is_error() {
                 readable.push(conn);
             }
