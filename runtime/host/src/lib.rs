@@ -5,16 +5,20 @@
 //! - `cli`: which of the below an invocation is for;
 //! - `interactive`: a `tclsh` prompt with line editing, on a live event loop;
 //! - `tor`: the package `tor`, one module an ensemble;
-//! - `coordinator`: the dispatch engine, spoken to by the line protocol, on the thread of the `reactor`;
+//! - `sockets`: the sockets of scripts, and `heartbeat`: the names that they watch, on the thread of the `reactor`;
+//! - `coordinator`: the dispatch engine, spoken to by the line protocol, on that thread as well;
 //! - `supervisor`: `torhost up`, `ps`, `down`;
 //! - `topology_commands`: `torhost check`, `fmt`, `show`, `graph`.
 #![forbid(unsafe_code)]
 
+mod alarms;
 pub mod cli;
 mod coordinator;
+mod heartbeat;
 mod interactive;
 mod logging;
 mod reactor;
+mod sockets;
 mod supervisor;
 mod topology_commands;
 mod tor;

@@ -4,11 +4,16 @@
 //! made from it.
 mod callback;
 mod coordinator;
+mod heartbeat;
 mod json;
 mod log;
+mod options;
 mod reference;
+mod socket;
 mod stats;
 mod topology;
+
+pub(crate) use callback::{Callback, report};
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, OsStr};
@@ -57,6 +62,8 @@ fn commands() -> impl Iterator<Item = &'static Command> {
     [
         topology::COMMANDS,
         coordinator::COMMANDS,
+        socket::COMMANDS,
+        heartbeat::COMMANDS,
         log::COMMANDS,
         json::COMMANDS,
         stats::COMMANDS,

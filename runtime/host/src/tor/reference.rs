@@ -49,12 +49,9 @@ fn help(_: &Interp, args: &[Obj]) -> Result<Obj> {
 }
 
 fn summary(command: &Command) -> &str {
-    let end = command
-        .help
-        .find(". ")
-        .or_else(|| command.help.find(".\n"))
-        .map_or(command.help.len(), |at| at + 1);
-    &command.help[..end]
+    let ends = [". ", ".\n", ":\n"].map(|end| command.help.find(end));
+    let end = ends.into_iter().flatten().min();
+    &command.help[..end.map_or(command.help.len(), |at| at + 1)]
 }
 
 #[cfg(test)]

@@ -32,18 +32,8 @@ pub(super) const COMMANDS: &[Command] = &[
         arguments: (1, None),
         run: |_, args| {
             let name = args[0].to_text()?;
-            let topology = topology()?;
-            match topology.node(&name) {
-                Some(node) => pick(
-                    node_dict(topology, node),
-                    &args[1..],
-                    &format!("the node \"{name}\""),
-                ),
-                None => Err(unknown(format!(
-                    "there is no node \"{name}\": the topology has {}",
-                    listed(topology.nodes.iter().map(|node| node.name.as_str()))
-                ))),
-            }
+            let settings = node_dict(topology()?, node(&name)?);
+            pick(settings, &args[1..], &format!("the node \"{name}\""))
         },
     },
     Command {
@@ -185,6 +175,15 @@ fn load() -> Result<Topology> {
     };
     Topology::load(&file).map_err(|mistakes| {
         Error::new(mistakes.to_string().trim_end()).with_code(["TOR", "TOPOLOGY", "INVALID"])
+    })
+}
+
+/// A node of the script's topology.
+pub(super) fn node(name: &str) -> Result<&'static Node> {
+    let topology = topology()?;
+    topology.node(name).ok_or_else(|| {
+        let known = listed(topology.nodes.iter().map(|node| node.name.as_str()));
+        unknown(format!("there is no node \"{name}\": the topology has {known}"))
     })
 }
 
