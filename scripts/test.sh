@@ -35,14 +35,16 @@ step_scripts() {
     torhost
     tclsh tests/scripts/all.tcl
     "$torhost" tests/scripts/all.tcl
-    # The coordinator in Rust is held to the same tests.
+    # The coordinator in Rust, and workers on it, are held to the same tests.
     TOR_COORDINATOR=tests/scripts/hosted.tor TOR_SHELL_COORDINATOR=$torhost tclsh tests/scripts/all.tcl
+    TOR_COORDINATOR=tests/scripts/hosted.tor TOR_WORKERS=nodes "$torhost" tests/scripts/all.tcl -file "system.test worker.test hosted.test"
 }
 
 step_mixed() {
     torhost
     TOR_SHELL_COORDINATOR=$torhost TOR_SHELL_WORKER=tclsh tclsh tests/scripts/all.tcl
     TOR_SHELL_COORDINATOR=tclsh TOR_SHELL_WORKER=$torhost tclsh tests/scripts/all.tcl
+    TOR_WORKERS=nodes TOR_SHELL_WORKER=$torhost tclsh tests/scripts/all.tcl -file "system.test worker.test hosted.test"
 }
 
 step_deployed() {

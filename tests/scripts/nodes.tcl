@@ -8,6 +8,8 @@ package require tcltest 2.3
 # Where another coordinator is held to these tests, its command line and its built-in routes are its own.
 tcltest::testConstraint classicCoordinator [expr {![info exists ::env(TOR_COORDINATOR)]}]
 
+tcltest::testConstraint classicWorker [expr {![info exists ::env(TOR_WORKERS)]}]
+
 namespace eval Nodes {
     variable root [file normalize [file join [file dirname [info script]] .. ..]]
     variable limit 20000
@@ -55,7 +57,8 @@ proc Nodes::listen {ch} {
 
 # Nodes::spawn --
 #
-#	Starts a node of examples/classic, or TOR_COORDINATOR in place of the coordinator.
+#	Starts a node of examples/classic, or of the folder TOR_WORKERS in place of a worker, or TOR_COORDINATOR in place of
+#	the coordinator.
 #
 # Arguments:
 #	name	the script
@@ -71,6 +74,11 @@ proc Nodes::spawn {name args} {
     set script [file join $root [expr {$kind eq "client" ? "nodes" : "examples/classic"}] $name.tor]
     if {$kind eq "coordinator" && [info exists ::env(TOR_COORDINATOR)]} {
 	set script [file join $root $::env(TOR_COORDINATOR)]
+    }
+    if {$kind eq "worker" && [info exists ::env(TOR_WORKERS)]} {
+	set script [file join $root $::env(TOR_WORKERS) $name.tor]
+	# The topology may give it more.
+	set args [linsert $args 2 {*}[expr {"--slots" in $args ? {} : {--slots 1}}]]
     }
     set ch [open |[list [shell $kind] $script {*}$args 2>@1] r+]
     lappend pids {*}[pid $ch]

@@ -269,6 +269,7 @@ impl Engine {
             state: State::Delayed { until: now },
             attempt: 0,
             failures: 0,
+            failed_attempt: 0,
             losses: 0,
             worker: None,
             progress: None,
@@ -796,6 +797,10 @@ impl Engine {
     fn attempt_failed(&mut self, now: Duration, id: JobId, message: Arc<[u8]>, outcome: Outcome) {
         let default = self.config.attempts;
         let Some(job) = self.jobs.get_mut(id) else { return };
+        // The worker's answer to an attempt that timed out: it has failed already.
+        if std::mem::replace(&mut job.failed_attempt, job.attempt) == job.attempt {
+            return;
+        }
         job.failures += 1;
         let name = job.worker.clone();
         let worker = name.as_ref().and_then(|name| self.by_name.get(name));

@@ -142,6 +142,8 @@ pub struct Job {
     pub attempt: u32,
     /// How many attempts have failed.
     pub failures: u32,
+    /// The last attempt that has failed; 0 if none has.
+    pub failed_attempt: u32,
     /// How many workers were lost while they had it.
     pub losses: u32,
     /// The worker of the last attempt.

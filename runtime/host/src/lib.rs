@@ -7,6 +7,7 @@
 //! - `tor`: the package `tor`, one module an ensemble;
 //! - `sockets`: the sockets of scripts, and `heartbeat`: the names that they watch, on the thread of the `reactor`;
 //! - `coordinator`: the dispatch engine, spoken to by the line protocol, on that thread as well;
+//! - `worker`: a worker's link to its coordinator, on that thread too, and its executors, each in a thread of its own;
 //! - `supervisor`: `torhost up`, `ps`, `down`;
 //! - `topology_commands`: `torhost check`, `fmt`, `show`, `graph`.
 #![forbid(unsafe_code)]
@@ -22,5 +23,6 @@ mod sockets;
 mod supervisor;
 mod topology_commands;
 mod tor;
+mod worker;
 
 pub use cli::main;

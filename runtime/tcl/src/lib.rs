@@ -6,6 +6,7 @@
 //! - [`Interp::create_command`]: a Tcl command from a Rust closure; [`Interp::create_nr_command`] for one that evaluates
 //!   scripts and through which coroutines may yield.
 //! - [`Error`]: a Tcl error with its `-errorcode` and `-errorinfo`, the same in both directions.
+//! - [`Canceller`]: how another thread stops what an interpreter evaluates.
 //! - [`ThreadHandle`]: how another thread gets work done in an interpreter's thread.
 //! - [`shell`]: what `tclsh` does with its command line, for programs that host scripts.
 //!
@@ -32,6 +33,7 @@
 //! This is the only crate of the workspace with `unsafe`. It knows nothing of jobs or topologies. Start reading at
 //! [`Interp`]; the event loop is in `notifier.rs`, the reasons for its shape in `docs/tcl.md`.
 
+mod cancel;
 mod command;
 mod error;
 mod init;
@@ -43,6 +45,7 @@ pub mod shell;
 mod text;
 mod wait_for_file;
 
+pub use cancel::{Cancellable, Canceller};
 pub use command::{Continuation, Next};
 pub use error::{Completion, Error, Result};
 pub use init::{Package, initialize, on_new_interp, provide};

@@ -1,14 +1,21 @@
 //! One connection: its socket, what it has not said to the end, and what it has not been told yet.
 use super::{Limits, ServiceId};
-use mio::net::TcpStream;
+use mio::event::Source;
+use mio::net::{TcpStream, UnixStream};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use torhost_protocol::LineBuffer;
 
+/// The socket under a connection.
+pub(super) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
 pub(super) struct Connection {
     pub(super) owner: ServiceId,
     /// None while the host's name is looked up.
-    pub(super) stream: Option<TcpStream>,
+    pub(super) stream: Option<Stream>,
     /// For a connection that is being made: the addresses that are left to be tried, the next one last.
     pub(super) opening: Option<Vec<SocketAddr>>,
     /// The beginning of a line whose end has not come.
@@ -41,7 +48,7 @@ pub(super) enum Progress {
 }
 
 impl Connection {
-    pub(super) fn new(owner: ServiceId, stream: Option<TcpStream>, limits: Limits) -> Connection {
+    pub(super) fn new(owner: ServiceId, stream: Option<Stream>, limits: Limits) -> Connection {
         Connection {
             owner,
             opening: stream.is_none().then(Vec::new),
@@ -107,13 +114,18 @@ impl Connection {
     pub(super) fn end_output(&self) {
         if let Some(stream) = &self.stream {
             // It may be gone already.
-            let _ = stream.shutdown(Shutdown::Write);
+            let _ = match stream {
+                Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
+                Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+            };
         }
     }
 
     /// What has become of an attempt to connect: none while it is under way.
     pub(super) fn attempted(&self) -> Option<io::Result<()>> {
-        let stream = self.stream.as_ref()?;
+        let Some(Stream::Tcp(stream)) = &self.stream else {
+            return None;
+        };
         match stream.take_error() {
             Ok(Some(error)) | Err(error) => return Some(Err(error)),
             Ok(None) => {}
@@ -123,5 +135,37 @@ impl Connection {
             Err(error) if error.kind() == ErrorKind::NotConnected => None,
             Err(error) => Some(Err(error)),
         }
+    }
+}
+
+impl Stream {
+    /// What the event queue watches.
+    pub(super) fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Stream::Tcp(stream) => stream,
+            Stream::Unix(stream) => stream,
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.read(buffer),
+            Stream::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.write(buffer),
+            Stream::Unix(stream) => stream.write(buffer),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

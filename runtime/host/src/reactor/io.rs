@@ -1,5 +1,5 @@
 //! What a service acts through: listeners, connections, the time to be woken at.
-use super::connection::{Connection, Progress};
+use super::connection::{Connection, Progress, Stream};
 use super::{Service, ServiceId, Task};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -244,6 +245,13 @@ impl Io {
         conn
     }
 
+    /// Takes over one end of a pair of sockets for the service that is being called.
+    pub(crate) fn adopt(&mut self, stream: UnixStream, limits: Limits) -> io::Result<Conn> {
+        stream.set_nonblocking(true)?;
+        let stream = mio::net::UnixStream::from_std(stream);
+        self.add_open(self.serving, Stream::Unix(stream), limits)
+    }
+
     /// Has the service that is being called woken at a time, in place of the one it asked for before.
     pub(crate) fn wake_at(&mut self, at: Option<Instant>) {
         match at {
@@ -299,13 +307,13 @@ impl Io {
         }
     }
 
-    /// The other side's address and the own one.
+    /// The other side's address and the own one, of a connection by TCP.
     pub(crate) fn addresses(&mut self, conn: Conn) -> io::Result<(SocketAddr, SocketAddr)> {
-        let stream = self
-            .connection(conn)
-            .and_then(|connection| connection.stream.as_ref());
-        let stream = stream.ok_or(ErrorKind::NotConnected)?;
-        Ok((stream.peer_addr()?, stream.local_addr()?))
+        let connection = self.connection(conn);
+        match connection.and_then(|connection| connection.stream.as_ref()) {
+            Some(Stream::Tcp(stream)) => Ok((stream.peer_addr()?, stream.local_addr()?)),
+            _ => Err(ErrorKind::NotConnected.into()),
+        }
     }
 
     /// How many bytes were sent that the other side's system has not taken.
@@ -572,6 +580,13 @@ impl Io {
 
     fn add(&mut self, owner: ServiceId, stream: TcpStream, limits: Limits) -> io::Result<()> {
         stream.set_nodelay(true)?;
+        let conn = self.add_open(owner, Stream::Tcp(stream), limits)?;
+        self.happenings.push_back(Happening::Accepted(owner, conn));
+        Ok(())
+    }
+
+    /// Adds a connection that stands.
+    fn add_open(&mut self, owner: ServiceId, stream: Stream, limits: Limits) -> io::Result<Conn> {
         let conn = self.insert(Connection::new(owner, None, limits));
         if let Err(error) = self.attach(conn, stream) {
             self.remove(conn);
@@ -580,8 +595,7 @@ impl Io {
         if let Some(connection) = self.connection(conn) {
             connection.opening = None;
         }
-        self.happenings.push_back(Happening::Accepted(owner, conn));
-        Ok(())
+        Ok(conn)
     }
 
     /// The addresses of a host are known, or why not.
@@ -606,7 +620,8 @@ impl Io {
             let Some(address) = connection.opening.as_mut().and_then(Vec::pop) else {
                 return self.fail(conn, reason);
             };
-            let attempt = TcpStream::connect(address).and_then(|stream| self.attach(conn, stream));
+            let attempt =
+                TcpStream::connect(address).and_then(|stream| self.attach(conn, Stream::Tcp(stream)));
             match attempt {
                 Ok(()) => return,
                 Err(error) => reason = format!("cannot connect to {address}: {error}"),
@@ -632,11 +647,11 @@ impl Io {
     }
 
     /// Gives a connection its socket, which is watched from now on.
-    fn attach(&mut self, conn: Conn, mut stream: TcpStream) -> io::Result<()> {
+    fn attach(&mut self, conn: Conn, mut stream: Stream) -> io::Result<()> {
         let both = Interest::READABLE | Interest::WRITABLE;
         self.poll
             .registry()
-            .register(&mut stream, Token(conn.0 as usize), both)?;
+            .register(stream.source(), Token(conn.0 as usize), both)?;
         if let Some(connection) = self.connection(conn) {
             connection.stream = Some(stream);
         }

@@ -12,6 +12,7 @@ mod reference;
 mod socket;
 mod stats;
 mod topology;
+mod worker;
 
 pub(crate) use callback::{Callback, report};
 
@@ -64,6 +65,7 @@ fn commands() -> impl Iterator<Item = &'static Command> {
         coordinator::COMMANDS,
         socket::COMMANDS,
         heartbeat::COMMANDS,
+        worker::COMMANDS,
         log::COMMANDS,
         json::COMMANDS,
         stats::COMMANDS,

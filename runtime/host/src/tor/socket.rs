@@ -78,7 +78,7 @@ pub(super) const COMMANDS: &[Command] = &[
                `tor::socket info`. Before each attempt is a wait, chosen at random between nothing and a bound, which is \
                100 ms at first and doubles with each attempt, up to 30 s. A connection that stood for longer than the bound begins \
                with 100 ms again.\n\n\
-               A node without a port (only masters have one), or a target that is none of the three, is an error with `-errorcode {TOR SOCKET \
+               A target that is none of the three, such as a node without a port (only masters have one), is an error with `-errorcode {TOR SOCKET \
                TARGET}`, a bad option one with `-errorcode {TOR SOCKET OPTION}`.",
         example: "proc opened {socket peer} {tor::socket send $socket PING}\n\
                   proc answered {socket line} {puts \"$socket said $line\"}\n\
@@ -252,29 +252,18 @@ fn connect(interp: &Interp, args: &[Obj]) -> Result<Obj> {
 
 /// The host and port of a node, of `host:port`, or of a host and a port.
 fn target(target: &Obj, port: Option<&Obj>) -> Result<(String, u16)> {
-    let bad = |why: String| Error::new(why).with_code(["TOR", "SOCKET", "TARGET"]);
-    let text = target.to_text()?;
-    let (host, port) = match (port, text.rsplit_once(':')) {
-        (Some(port), _) => (text.as_str(), port.to_text()?),
-        (None, Some((host, port))) => (host, port.to_owned()),
-        (None, None) => {
-            let node = topology::node(&text)?;
-            let port = node.port.ok_or_else(|| {
-                bad(format!(
-                    "the node \"{text}\" has no port to connect to: only masters have one"
-                ))
-            })?;
-            return Ok((node.address.clone(), port));
-        }
+    let target = target.to_text()?;
+    let found = match port {
+        Some(port) => port.to_text()?.parse().ok().map(|port| (target.clone(), port)),
+        None => topology::endpoint(&target)?,
     };
-    // An address of IPv6 is written in brackets, for its colons.
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    match port.parse::<u16>() {
-        Ok(port) if port > 0 && !host.is_empty() => Ok((host.to_owned(), port)),
-        _ => Err(bad(format!(
-            "cannot connect to \"{text}\": expected a node, host:port, or a host and a port from 1 to 65535"
-        ))),
-    }
+    found.filter(|&(_, port)| port > 0).ok_or_else(|| {
+        let message = format!(
+            "cannot connect to \"{target}\": expected a node of the topology that has a port (only masters have one), host:port, or \
+             a host and a port from 1 to 65535"
+        );
+        Error::new(message).with_code(["TOR", "SOCKET", "TARGET"])
+    })
 }
 
 fn send(args: &[Obj]) -> Result<Obj> {

@@ -32,8 +32,18 @@ pub(super) const COMMANDS: &[Command] = &[
         arguments: (1, None),
         run: |_, args| {
             let name = args[0].to_text()?;
-            let settings = node_dict(topology()?, node(&name)?);
-            pick(settings, &args[1..], &format!("the node \"{name}\""))
+            let topology = topology()?;
+            match topology.node(&name) {
+                Some(node) => pick(
+                    node_dict(topology, node),
+                    &args[1..],
+                    &format!("the node \"{name}\""),
+                ),
+                None => Err(unknown(format!(
+                    "there is no node \"{name}\": the topology has {}",
+                    listed(topology.nodes.iter().map(|node| node.name.as_str()))
+                ))),
+            }
         },
     },
     Command {
@@ -144,8 +154,18 @@ pub(super) fn set_origin(topology: Option<PathBuf>, script: Option<PathBuf>) {
     stats::start_clock();
 }
 
+/// The file of the script that this process runs, if it runs one.
+pub(super) fn script() -> Option<&'static Path> {
+    ORIGIN.get()?.script.as_deref()
+}
+
+/// The topology file that was named, rather than found.
+pub(super) fn named() -> Option<PathBuf> {
+    ORIGIN.get()?.named.clone()
+}
+
 /// The script's topology.
-fn topology() -> Result<&'static Topology> {
+pub(super) fn topology() -> Result<&'static Topology> {
     TOPOLOGY.get_or_init(load).as_ref().map_err(Clone::clone)
 }
 
@@ -178,13 +198,19 @@ fn load() -> Result<Topology> {
     })
 }
 
-/// A node of the script's topology.
-pub(super) fn node(name: &str) -> Result<&'static Node> {
-    let topology = topology()?;
-    topology.node(name).ok_or_else(|| {
-        let known = listed(topology.nodes.iter().map(|node| node.name.as_str()));
-        unknown(format!("there is no node \"{name}\": the topology has {known}"))
-    })
+/// The host and port that a word names, which is `host:port` or a node that has a port; none if it names none.
+pub(super) fn endpoint(word: &str) -> Result<Option<(String, u16)>> {
+    if let Some((host, port)) = word.rsplit_once(':') {
+        // An address of IPv6 is written in brackets, for its colons.
+        let host = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host);
+        let port = port.parse().ok().filter(|&port| port > 0 && !host.is_empty());
+        return Ok(port.map(|port| (host.to_owned(), port)));
+    }
+    let node = topology()?.node(word);
+    Ok(node.and_then(|node| Some((node.address.clone(), node.port?))))
 }
 
 /// The topology's `LOG_LEVEL`; none where there is no topology.
@@ -281,7 +307,7 @@ fn policy(args: &[Obj]) -> Result<Obj> {
     }
 }
 
-fn own_name() -> Result<String> {
+pub(super) fn own_name() -> Result<String> {
     let topology = topology()?;
     if let Ok(name) = env::var("TOR_NODE") {
         return Ok(name);
