@@ -10,16 +10,17 @@ const ENOUGH: usize = 8;
 /// The least deviation that is assumed, so that a few very regular beats do not make the next late one a death.
 const LEAST_DEVIATION: f64 = 0.1;
 
-/// The intervals between one worker's beats, in seconds.
+/// Judges by the intervals between the beats of somebody how long a silence of his may last: the φ accrual failure detector
+/// (Hayashibara and others, 2004). Times are measured from an origin of the caller's.
 #[derive(Debug, Default)]
-pub(crate) struct Detector {
+pub struct Detector {
     last: Option<Duration>,
     intervals: VecDeque<f32>,
 }
 
 impl Detector {
     /// A beat has arrived.
-    pub(crate) fn beat(&mut self, detection: Detection, now: Duration) {
+    pub fn beat(&mut self, detection: Detection, now: Duration) {
         if detection == Detection::Fixed {
             return;
         }
@@ -31,23 +32,14 @@ impl Detector {
         }
     }
 
-    /// How long a silence may last; at most `limit`.
-    pub(crate) fn patience(&self, detection: Detection, limit: Duration) -> Duration {
+    /// How long a silence may last; at most `limit`, and just that until there were enough beats to judge by.
+    pub fn patience(&self, detection: Detection, limit: Duration) -> Duration {
         let Detection::PhiAccrual { threshold } = detection else {
             return limit;
         };
-        if self.intervals.len() < ENOUGH {
+        let Some((mean, deviation)) = self.normal() else {
             return limit;
-        }
-        let count = self.intervals.len() as f64;
-        let mean = self.intervals.iter().map(|&x| f64::from(x)).sum::<f64>() / count;
-        let variance = self
-            .intervals
-            .iter()
-            .map(|&x| (f64::from(x) - mean).powi(2))
-            .sum::<f64>()
-            / count;
-        let deviation = variance.sqrt().max(LEAST_DEVIATION.max(mean / 10.0));
+        };
         // φ grows with the silence, so the deviation at which it passes the threshold is found by halving.
         let (mut low, mut high) = (0.0, 40.0);
         for _ in 0..40 {
@@ -59,6 +51,29 @@ impl Detector {
             }
         }
         Duration::try_from_secs_f64(mean + high * deviation).map_or(limit, |patience| patience.min(limit))
+    }
+
+    /// φ of a silence: 1 if one beat in ten has been so late, 2 if one in a hundred, and so on. None until there were enough
+    /// beats to judge by.
+    pub fn phi(&self, silence: Duration) -> Option<f64> {
+        let (mean, deviation) = self.normal()?;
+        Some(phi((silence.as_secs_f64() - mean) / deviation))
+    }
+
+    /// The mean of the intervals and their deviation, in seconds.
+    fn normal(&self) -> Option<(f64, f64)> {
+        if self.intervals.len() < ENOUGH {
+            return None;
+        }
+        let count = self.intervals.len() as f64;
+        let mean = self.intervals.iter().map(|&x| f64::from(x)).sum::<f64>() / count;
+        let variance = self
+            .intervals
+            .iter()
+            .map(|&x| (f64::from(x) - mean).powi(2))
+            .sum::<f64>()
+            / count;
+        Some((mean, variance.sqrt().max(LEAST_DEVIATION.max(mean / 10.0))))
     }
 }
 
@@ -96,6 +111,8 @@ mod tests {
             Duration::from_millis(1300) < patience && patience < Duration::from_secs(2),
             "{patience:?}"
         );
+        let late = detector.phi(patience).expect("enough beats");
+        assert!((late - 8.0).abs() < 0.01, "{late}");
         assert_eq!(
             detector.patience(detection, Duration::from_secs(1)),
             Duration::from_secs(1)

@@ -80,20 +80,9 @@ impl Coordinator {
 
     /// Listens, on all of the addresses and on one port, which it tells.
     pub(crate) fn listen(&mut self, io: &mut Io, addresses: &[SocketAddr]) -> Result<u16, String> {
-        let mut port = None;
-        for &address in addresses {
-            let mut address = address;
-            // The port that was free for the first is the one for all.
-            if let Some(port) = port {
-                address.set_port(port);
-            }
-            let busy = b"ERROR:busy:no more connections can be served; try again later\n";
-            let bound = io
-                .listen(address, self.settings.limits, busy)
-                .map_err(|error| format!("cannot listen on {address}: {error}"))?;
-            port = Some(bound.port());
-        }
-        port.ok_or_else(|| "there is no address to listen on".to_owned())
+        let busy = b"ERROR:busy:no more connections can be served; try again later\n";
+        let bound = io.listen_on_all(addresses, self.settings.limits, busy)?;
+        Ok(bound[0].port())
     }
 
     fn now(&self, io: &Io) -> Duration {

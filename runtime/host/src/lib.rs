@@ -5,17 +5,21 @@
 //! - `cli`: which of the below an invocation is for;
 //! - `interactive`: a `tclsh` prompt with line editing, on a live event loop;
 //! - `tor`: the package `tor`, one module an ensemble;
-//! - `coordinator`: the dispatch engine, spoken to by the line protocol, on the thread of the `reactor`;
-//! - `worker`: a worker's link to its coordinator, on the same thread, and its executors, each in a thread of its own;
+//! - `sockets`: the sockets of scripts, and `heartbeat`: the names that they watch, on the thread of the `reactor`;
+//! - `coordinator`: the dispatch engine, spoken to by the line protocol, on that thread as well;
+//! - `worker`: a worker's link to its coordinator, on that thread too, and its executors, each in a thread of its own;
 //! - `supervisor`: `torhost up`, `ps`, `down`;
 //! - `topology_commands`: `torhost check`, `fmt`, `show`, `graph`.
 #![forbid(unsafe_code)]
 
+mod alarms;
 pub mod cli;
 mod coordinator;
+mod heartbeat;
 mod interactive;
 mod logging;
 mod reactor;
+mod sockets;
 mod supervisor;
 mod topology_commands;
 mod tor;

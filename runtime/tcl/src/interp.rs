@@ -1,10 +1,16 @@
 //! Interpreters.
+use crate::command::panic_text;
 use crate::{Completion, Error, Obj, Result, init, sys};
-use std::ffi::{CString, c_int};
+use std::any::{Any, TypeId};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::{CStr, CString, c_int, c_void};
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
+use std::rc::{Rc, Weak};
 
 /// An interpreter. Cheap to clone: clones are the same one.
 ///
@@ -17,6 +23,20 @@ pub struct Interp {
 /// An interpreter that is deleted when this is dropped.
 #[derive(Debug)]
 pub struct OwnedInterp(Interp);
+
+/// An interpreter that may be deleted meanwhile: unlike an [`Interp`], this does not keep it from being taken apart.
+#[derive(Debug, Clone)]
+pub struct WeakInterp(Weak<Alive>);
+
+/// Attached to an interpreter, so that it lives as long.
+#[derive(Debug)]
+struct Alive(NonNull<sys::Tcl_Interp>);
+
+/// The values of Rust that belong to an interpreter, one of a type.
+type Attached = RefCell<HashMap<TypeId, Rc<dyn Any>>>;
+
+/// What Tcl knows them by.
+const ATTACHED: &CStr = c"torhost";
 
 /// One of the process's standard channels, as scripts see them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +139,41 @@ impl Interp {
     pub fn is_deleted(&self) -> bool {
         // SAFETY: Live.
         unsafe { sys::Tcl_InterpDeleted(self.as_ptr()) != 0 }
+    }
+
+    /// The interpreter's own value of a type, which `make` makes if it has none yet. It is dropped when the interpreter was deleted and
+    /// nobody holds it any longer.
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// use torhost_tcl::Interp;
+    /// let interp = Interp::new()?;
+    /// interp.attached(|| Cell::new(1)).set(2);
+    /// assert_eq!(interp.attached(|| Cell::new(1)).get(), 2);
+    /// # Ok::<(), torhost_tcl::Error>(())
+    /// ```
+    pub fn attached<T: 'static>(&self, make: impl FnOnce() -> T) -> Rc<T> {
+        // SAFETY: Live interpreter; what Tcl has under the key is what is put there below, and lives as long as the interpreter.
+        let attached = unsafe {
+            let mut data = sys::Tcl_GetAssocData(self.as_ptr(), ATTACHED.as_ptr(), ptr::null_mut());
+            if data.is_null() {
+                data = Box::into_raw(Box::<Attached>::default()).cast();
+                sys::Tcl_SetAssocData(self.as_ptr(), ATTACHED.as_ptr(), Some(detach), data);
+            }
+            &*data.cast::<Attached>()
+        };
+        let known = attached.borrow().get(&TypeId::of::<T>()).cloned();
+        if let Some(value) = known.and_then(|value| value.downcast().ok()) {
+            return value;
+        }
+        let value = Rc::new(make());
+        attached.borrow_mut().insert(TypeId::of::<T>(), value.clone());
+        value
+    }
+
+    /// The interpreter, without holding it.
+    pub fn downgrade(&self) -> WeakInterp {
+        WeakInterp(Rc::downgrade(&self.attached(|| Alive(self.ptr))))
     }
 
     /// Evaluates a script in the current scope and returns its result.
@@ -331,6 +386,27 @@ impl Interp {
             }
         }
         code
+    }
+}
+
+impl WeakInterp {
+    /// The interpreter, unless it was deleted.
+    pub fn upgrade(&self) -> Option<Interp> {
+        let alive = self.0.upgrade()?;
+        // SAFETY: What is attached to an interpreter is dropped before its memory is freed.
+        let interp = unsafe { Interp::hold(alive.0.as_ptr()) };
+        (!interp.is_deleted()).then_some(interp)
+    }
+}
+
+unsafe extern "C" fn detach(data: *mut c_void, _: *mut sys::Tcl_Interp) {
+    // SAFETY: Tcl calls this once, with what `attached` gave it.
+    let attached = unsafe { Box::from_raw(data.cast::<Attached>()) };
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(attached))) {
+        log::error!(
+            "what was attached to an interpreter panicked when it was dropped: {}",
+            panic_text(&*panic)
+        );
     }
 }
 

@@ -49,7 +49,7 @@ pub use cancel::{Cancellable, Canceller};
 pub use command::{Continuation, Next};
 pub use error::{Completion, Error, Result};
 pub use init::{Package, initialize, on_new_interp, provide};
-pub use interp::{Interp, OwnedInterp, StdChannel};
+pub use interp::{Interp, OwnedInterp, StdChannel, WeakInterp};
 pub use notifier::{ThreadGone, ThreadHandle, do_one_event};
 pub use obj::{NotTclText, Obj};
 

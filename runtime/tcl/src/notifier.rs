@@ -51,6 +51,8 @@ struct Inbox {
     /// None once the thread's notifier is gone.
     waker: Option<Arc<Waker>>,
     jobs: VecDeque<Job>,
+    /// The thread was woken for jobs that it has not looked at: it will find those that come meanwhile.
+    woken: bool,
 }
 
 impl Mailbox {
@@ -359,6 +361,7 @@ extern "C" fn init() -> *mut c_void {
         inner: Mutex::new(Inbox {
             waker: Some(waker),
             jobs: VecDeque::new(),
+            woken: false,
         }),
     };
     let notifier = Box::new(Notifier {
@@ -409,7 +412,10 @@ unsafe extern "C" fn wait_for_event(time: *const sys::Tcl_Time) -> c_int {
         let mut state = notifier.state.borrow_mut();
         if state.forks != FORKS.load(Ordering::Relaxed) {
             match state.rebuild() {
-                Ok(waker) => notifier.mailbox.lock().waker = Some(waker),
+                Ok(waker) => {
+                    let mut inbox = notifier.mailbox.lock();
+                    (inbox.waker, inbox.woken) = (Some(waker), false);
+                }
                 Err(error) => log::error!("cannot start the event notifier of a forked process: {error}"),
             }
         }
@@ -419,7 +425,11 @@ unsafe extern "C" fn wait_for_event(time: *const sys::Tcl_Time) -> c_int {
             queue(serve_file, fd);
         }
         // One event a job, so that what jobs were posted meanwhile wait their turn with everything else.
-        for _ in 0..notifier.mailbox.lock().jobs.len() {
+        let mut inbox = notifier.mailbox.lock();
+        inbox.woken = false;
+        let jobs = inbox.jobs.len();
+        drop(inbox);
+        for _ in 0..jobs {
             queue(serve_job, -1);
         }
     });
@@ -556,8 +566,11 @@ impl ThreadHandle {
             return Err(ThreadGone);
         }
         inbox.jobs.push_back(Box::new(job));
+        let was_woken = std::mem::replace(&mut inbox.woken, true);
         drop(inbox);
-        self.mailbox.wake();
+        if !was_woken {
+            self.mailbox.wake();
+        }
         Ok(())
     }
 }

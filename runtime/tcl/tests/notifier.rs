@@ -459,6 +459,36 @@ fn work_posted_from_another_thread_wakes_the_loop() {
 }
 
 #[test]
+fn work_that_comes_while_other_work_is_done_is_not_forgotten() {
+    let _interp = interp();
+    let here = ThreadHandle::current();
+    let (sender, receiver) = mpsc::channel();
+    let (started, may_post) = mpsc::channel();
+    let (posted, may_end) = mpsc::channel();
+    let poster = here.clone();
+    here.post(move || {
+        started.send(()).unwrap();
+        may_end.recv().unwrap();
+    })
+    .unwrap();
+    let poster = std::thread::spawn(move || {
+        may_post.recv().unwrap();
+        for n in 0..10 {
+            let sender = sender.clone();
+            poster.post(move || sender.send(n).unwrap()).unwrap();
+        }
+        posted.send(()).unwrap();
+    });
+    let mut got: Vec<i32> = Vec::new();
+    while got.len() < 10 {
+        do_one_event(true);
+        got.extend(receiver.try_iter());
+    }
+    poster.join().unwrap();
+    assert_eq!(got, (0..10).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_thread_without_an_interpreter_can_have_work_posted_to_it() {
     let here = ThreadHandle::current();
     let (sender, receiver) = mpsc::channel();

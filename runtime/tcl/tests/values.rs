@@ -252,6 +252,23 @@ fn an_interpreter_may_be_deleted_by_a_command_in_it() {
     assert!(inner.is_deleted() && !interp.is_deleted());
 }
 
+#[test]
+fn what_is_attached_to_an_interpreter_ends_with_it() {
+    let interp = interp();
+    let drops = Rc::new(Cell::new(0));
+    interp.attached(|| Dropped(drops.clone()));
+    let again = interp.attached::<Dropped>(|| panic!("there is one"));
+    drop(again);
+    let weak = interp.downgrade();
+    let held = weak.upgrade().expect("an interpreter that was not deleted");
+    drop(interp);
+    assert!(weak.upgrade().is_none() && held.is_deleted());
+    assert_eq!(drops.get(), 0);
+    drop(held);
+    assert!(weak.upgrade().is_none());
+    assert_eq!(drops.get(), 1);
+}
+
 fn twice(interp: &Interp) {
     interp
         .create_nr_command("twice", |_, args| {

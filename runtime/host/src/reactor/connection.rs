@@ -29,6 +29,10 @@ pub(super) struct Connection {
     pub(super) dirty: bool,
     /// To be closed once its output is written; what it says no longer matters.
     pub(super) closing: bool,
+    /// The other side will say no more than what has come.
+    pub(super) read_closed: bool,
+    /// Not to be read for now.
+    pub(super) held: bool,
     pub(super) max_line: usize,
     pub(super) max_pending: usize,
 }
@@ -56,6 +60,8 @@ impl Connection {
             written: 0,
             dirty: false,
             closing: false,
+            read_closed: false,
+            held: false,
             max_line: limits.max_line,
             max_pending: limits.max_pending,
         }
@@ -94,8 +100,8 @@ impl Connection {
         loop {
             match stream.read(buffer) {
                 Ok(0) => return (0, Progress::End("connection closed".into())),
-                // A short read has emptied the socket; the kernel tells when there is more.
-                Ok(count) if count < buffer.len() => return (count, Progress::Done),
+                // A short read has emptied the socket; the kernel tells when there is more, but tells of the end only once.
+                Ok(count) if count < buffer.len() && !self.read_closed => return (count, Progress::Done),
                 Ok(count) => return (count, Progress::More),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return (0, Progress::Done),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -85,6 +85,7 @@ impl Mailbox {
 
 struct Listener {
     owner: ServiceId,
+    address: SocketAddr,
     socket: TcpListener,
     limits: Limits,
     /// What one is told that cannot be served for want of descriptors.
@@ -100,7 +101,8 @@ pub(crate) struct Io {
     /// How many connections had each place before: the upper half of [`Conn`].
     generations: Vec<u32>,
     vacant: Vec<u32>,
-    listeners: Vec<Listener>,
+    /// By the number in their tokens; empty once they are closed.
+    listeners: Vec<Option<Listener>>,
     /// Listeners that may have more connections to take.
     accepting: Vec<usize>,
     happenings: VecDeque<Happening>,
@@ -168,17 +170,57 @@ impl Io {
     ) -> io::Result<SocketAddr> {
         let mut socket = TcpListener::bind(address)?;
         let address = socket.local_addr()?;
-        let token = Token(LISTENER | self.listeners.len());
+        let vacant = self.listeners.iter().position(Option::is_none);
+        let at = vacant.unwrap_or(self.listeners.len());
         self.poll
             .registry()
-            .register(&mut socket, token, Interest::READABLE)?;
-        self.listeners.push(Listener {
+            .register(&mut socket, Token(LISTENER | at), Interest::READABLE)?;
+        if vacant.is_none() {
+            self.listeners.push(None);
+        }
+        self.listeners[at] = Some(Listener {
             owner: self.serving,
+            address,
             socket,
             limits,
             busy,
         });
         Ok(address)
+    }
+
+    /// Listens on all of the addresses, and on one port.
+    pub(crate) fn listen_on_all(
+        &mut self,
+        addresses: &[SocketAddr],
+        limits: Limits,
+        busy: &'static [u8],
+    ) -> Result<Vec<SocketAddr>, String> {
+        let mut bound: Vec<SocketAddr> = Vec::new();
+        for &address in addresses {
+            let mut address = address;
+            // The port that was free for the first is the one for all.
+            if let Some(first) = bound.first() {
+                address.set_port(first.port());
+            }
+            match self.listen(address, limits, busy) {
+                Ok(address) => bound.push(address),
+                Err(error) => {
+                    bound.into_iter().for_each(|address| self.unlisten(address));
+                    return Err(format!("cannot listen on {address}: {error}"));
+                }
+            }
+        }
+        if bound.is_empty() {
+            return Err("there is no address to listen on".to_owned());
+        }
+        Ok(bound)
+    }
+
+    /// Listens on an address no more. Its connections stay.
+    pub(crate) fn unlisten(&mut self, address: SocketAddr) {
+        for place in &mut self.listeners {
+            place.take_if(|listener| listener.address == address);
+        }
     }
 
     /// Connects to a host, by name or address. The service that is being called hears [`Service::connected`] or
@@ -239,12 +281,6 @@ impl Io {
         }
     }
 
-    /// Whether all that was sent has left, or never will.
-    pub(crate) fn is_written(&mut self, conn: Conn) -> bool {
-        self.connection(conn)
-            .is_none_or(|connection| connection.unwritten() == 0)
-    }
-
     /// Closes a connection, once it is told what was sent. Its service hears no more of it.
     pub(crate) fn close(&mut self, conn: Conn) {
         let Some(connection) = self.connection(conn) else {
@@ -255,7 +291,35 @@ impl Io {
         } else {
             connection.closing = true;
             self.mark_dirty(conn);
+            self.hold(conn, false);
         }
+    }
+
+    /// Whether a connection is to be read no further for now. What it has said and nobody has been told waits, here and in the
+    /// kernel, and so in the end does the other side.
+    pub(crate) fn hold(&mut self, conn: Conn, held: bool) {
+        if let Some(connection) = self.connection(conn)
+            && std::mem::replace(&mut connection.held, held)
+            && !held
+        {
+            // The kernel does not tell again what it told meanwhile.
+            self.ready.push(conn);
+        }
+    }
+
+    /// The other side's address and the own one, of a connection by TCP.
+    pub(crate) fn addresses(&mut self, conn: Conn) -> io::Result<(SocketAddr, SocketAddr)> {
+        let connection = self.connection(conn);
+        match connection.and_then(|connection| connection.stream.as_ref()) {
+            Some(Stream::Tcp(stream)) => Ok((stream.peer_addr()?, stream.local_addr()?)),
+            _ => Err(ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// How many bytes were sent that the other side's system has not taken.
+    pub(crate) fn unwritten(&mut self, conn: Conn) -> usize {
+        self.connection(conn)
+            .map_or(0, |connection| connection.unwritten())
     }
 
     // --------------------------------------------------------------------------------------------------- for the loop
@@ -298,6 +362,11 @@ impl Io {
                 .is_some_and(|connection| connection.opening.is_some())
             {
                 self.attempted(conn);
+            }
+            if event.is_read_closed()
+                && let Some(connection) = self.connection(conn)
+            {
+                connection.read_closed = true;
             }
             if event.is_readable() || event.is_read_closed() || event.is_error() {
                 readable.push(conn);
@@ -401,6 +470,9 @@ impl Io {
         let Some(connection) = self.connection(conn) else {
             return;
         };
+        if connection.held {
+            return;
+        }
         let most = connection.output.len() + ANSWERS;
         let left = std::mem::take(&mut connection.left);
         let (chunk, progress) = if left.is_empty() {
@@ -424,7 +496,7 @@ impl Io {
             let Some(connection) = self.connection(conn).filter(|connection| !connection.closing) else {
                 return;
             };
-            if connection.output.len() > most {
+            if connection.held || connection.output.len() > most {
                 break;
             }
             let Some(line) = lines.next_line() else { break };
@@ -465,7 +537,9 @@ impl Io {
 
     fn accept(&mut self, at: usize) {
         for _ in 0..ACCEPTS {
-            let listener = &self.listeners[at];
+            let Some(listener) = &self.listeners[at] else {
+                return;
+            };
             let (owner, limits, busy) = (listener.owner, listener.limits, listener.busy);
             match listener.socket.accept() {
                 Ok((stream, _)) => {
@@ -497,9 +571,11 @@ impl Io {
             self.complained = last;
         }
         self.reserve = None;
-        let next = self.listeners[at].socket.accept();
-        let is_refused = next.is_ok();
-        if let Ok((mut stream, _)) = next {
+        let next = self.listeners[at]
+            .as_ref()
+            .map(|listener| listener.socket.accept());
+        let is_refused = matches!(next, Some(Ok(_)));
+        if let Some(Ok((mut stream, _))) = next {
             // Who has gone meanwhile need not be told.
             let _ = stream.write(busy);
         }

@@ -288,4 +288,52 @@ mod tests {
             "{output} bytes of answers are kept for {unwritten}"
         );
     }
+
+    /// Notes what it hears.
+    #[derive(Default)]
+    struct Listening(Vec<String>);
+
+    impl Service for Listening {
+        fn line(&mut self, _io: &mut Io, _conn: Conn, line: &[u8]) {
+            self.0.push(String::from_utf8_lossy(line).into_owned());
+        }
+
+        fn closed(&mut self, _io: &mut Io, _conn: Conn, reason: &str) {
+            self.0.push(reason.to_owned());
+        }
+
+        fn turn_ends(&mut self, io: &mut Io) {
+            let soon = io.now() + Duration::from_millis(10);
+            io.wake_at(Some(soon));
+        }
+    }
+
+    #[test]
+    fn a_last_line_and_the_end_may_come_at_once() {
+        let (mut reactor, _mailbox) = Reactor::new().expect("an event queue");
+        reactor.add_service(ServiceId(0), Box::new(Listening::default()));
+        let limits = Limits {
+            max_line: 100,
+            max_pending: 100,
+        };
+        let mut address = None;
+        reactor.with_service(ServiceId(0), |_, io| {
+            address = io.listen(([127, 0, 0, 1], 0).into(), limits, b"").ok();
+        });
+        let mut client = TcpStream::connect(address.expect("a port")).expect("a connection");
+        client.write_all(b"bye\n").expect("a connection");
+        drop(client);
+        let mut heard = Vec::new();
+        for _ in 0..1000 {
+            reactor.turn();
+            reactor.with_service(ServiceId(0), |service, _| {
+                let service: &mut dyn Any = service;
+                heard = service.downcast_ref::<Listening>().expect("itself").0.clone();
+            });
+            if heard.len() == 2 {
+                break;
+            }
+        }
+        assert_eq!(heard, ["bye", "connection closed"]);
+    }
 }

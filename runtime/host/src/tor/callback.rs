@@ -2,7 +2,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::Arc;
-use torhost_tcl::{Interp, Obj, Result, ThreadHandle};
+use torhost_tcl::{Interp, Obj, Result, ThreadHandle, WeakInterp};
 
 thread_local! {
     /// The prefixes of this thread's interpreters, by number.
@@ -12,7 +12,8 @@ thread_local! {
 
 #[derive(Clone)]
 struct Prefix {
-    interp: Interp,
+    /// Not held: an interpreter that a script deletes must be gone, with all that ends with it.
+    interp: WeakInterp,
     words: Vec<Obj>,
 }
 
@@ -48,38 +49,46 @@ impl Callback {
         let words = prefix.to_list()?;
         let number = LAST.get() + 1;
         LAST.set(number);
-        let interp = interp.clone();
+        let interp = interp.downgrade();
         PREFIXES.with_borrow_mut(|prefixes| prefixes.insert(number, Prefix { interp, words }));
         let thread = ThreadHandle::current();
         Ok(Callback(Arc::new(Registered { thread, number })))
     }
 
-    /// Calls it, soon. An error goes to the interpreter's `interp bgerror`.
-    pub(crate) fn call(&self, args: impl FnOnce() -> Vec<Obj> + Send + 'static) {
-        self.call_then(args, |interp, outcome| {
-            if let Err(error) = outcome {
-                interp.background_error(&error);
-            }
-        });
+    /// Calls it, soon. An error goes to the interpreter's `interp bgerror`. If there are no arguments by then, it is not called.
+    pub(crate) fn call<A: Into<Option<Vec<Obj>>>>(&self, args: impl FnOnce() -> A + Send + 'static) {
+        self.call_then(args, report);
     }
 
-    /// Calls it, soon, and has `then` run with its result, in its thread. If the interpreter is gone, neither happens, and
-    /// both are dropped.
-    pub(crate) fn call_then(
+    /// Calls it, soon, and has `then` run with its result, in its thread. If there are no arguments by then or the interpreter is
+    /// gone, neither happens, and both are dropped.
+    pub(crate) fn call_then<A: Into<Option<Vec<Obj>>>>(
         &self,
-        args: impl FnOnce() -> Vec<Obj> + Send + 'static,
+        args: impl FnOnce() -> A + Send + 'static,
         then: impl FnOnce(&Interp, Result<Obj>) + Send + 'static,
     ) {
         let number = self.0.number;
         let called = move || {
             let prefix = PREFIXES.with_borrow(|prefixes| prefixes.get(&number).cloned());
-            if let Some(Prefix { interp, mut words }) = prefix.filter(|prefix| !prefix.interp.is_deleted()) {
-                words.extend(args());
+            let Some(Prefix { interp, mut words }) = prefix else {
+                return;
+            };
+            if let Some(interp) = interp.upgrade()
+                && let Some(args) = args().into()
+            {
+                words.extend(args);
                 let outcome = interp.eval_global(Obj::list(&words));
                 then(&interp, outcome);
             }
         };
         // What is posted to a thread that has ended is dropped.
         let _ = self.0.thread.post(called);
+    }
+}
+
+/// Passes an error that has nobody to catch it to `interp bgerror`.
+pub(crate) fn report(interp: &Interp, outcome: Result<Obj>) {
+    if let Err(error) = outcome {
+        interp.background_error(&error);
     }
 }

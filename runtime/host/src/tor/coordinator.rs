@@ -1,12 +1,14 @@
 //! `tor::coordinator`.
 use super::Command;
+use super::options::Options;
 use crate::coordinator::{Coordinator, Settings};
 use crate::reactor::{self, Limits};
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::time::Duration;
 use torhost_dispatch::{Config, Policy};
-use torhost_protocol::parse_duration;
 use torhost_tcl::{Error, Interp, Obj, Result};
+
+const OPTIONS: Options = Options("COORDINATOR");
 
 pub(super) const COMMANDS: &[Command] = &[Command {
     name: "tor::coordinator serve",
@@ -112,34 +114,13 @@ fn policy(value: &Obj) -> Result<Policy> {
 }
 
 fn whole(option: &Obj, value: &Obj, least: u64, most: u64) -> Result<u64> {
-    let number = value.to_i64().ok().and_then(|number| u64::try_from(number).ok());
-    number
-        .filter(|number| (least..=most).contains(number))
-        .ok_or_else(|| {
-            let (option, value) = (option.to_text_lossy(), value.to_text_lossy());
-            bad(format!(
-                "bad value \"{value}\" for {option}: must be a whole number from {least} to {most}"
-            ))
-        })
+    OPTIONS.whole(option, value, least, most)
 }
 
 fn duration(option: &Obj, value: &Obj, least_ms: u64) -> Result<Duration> {
-    let duration = parse_duration(&value.to_text_lossy());
-    duration
-        .filter(|duration| *duration >= Duration::from_millis(least_ms))
-        .ok_or_else(|| {
-            let (option, value) = (option.to_text_lossy(), value.to_text_lossy());
-            let least = if least_ms > 0 {
-                format!(", {least_ms}ms or more")
-            } else {
-                String::new()
-            };
-            bad(format!(
-                "bad value \"{value}\" for {option}: must be a duration, such as 500ms, 10s or 2m{least}"
-            ))
-        })
+    OPTIONS.duration(option, value, least_ms)
 }
 
 fn bad(message: impl Into<String>) -> Error {
-    Error::new(message).with_code(["TOR", "COORDINATOR", "OPTION"])
+    OPTIONS.bad(message)
 }

@@ -4,14 +4,17 @@
 //! made from it.
 mod callback;
 mod coordinator;
+mod heartbeat;
 mod json;
 mod log;
+mod options;
 mod reference;
+mod socket;
 mod stats;
 mod topology;
 mod worker;
 
-pub(crate) use callback::Callback;
+pub(crate) use callback::{Callback, report};
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, OsStr};
@@ -60,6 +63,8 @@ fn commands() -> impl Iterator<Item = &'static Command> {
     [
         topology::COMMANDS,
         coordinator::COMMANDS,
+        socket::COMMANDS,
+        heartbeat::COMMANDS,
         worker::COMMANDS,
         log::COMMANDS,
         json::COMMANDS,

@@ -48,11 +48,10 @@ fn help(_: &Interp, args: &[Obj]) -> Result<Obj> {
     Ok(Obj::from(found.join("\n")))
 }
 
-/// The first sentence, or the first paragraph if that is shorter.
 fn summary(command: &Command) -> &str {
-    let paragraph = command.help.split("\n\n").next().unwrap_or_default();
-    let paragraph = paragraph.trim_end_matches(':');
-    paragraph.find(". ").map_or(paragraph, |at| &paragraph[..=at])
+    let ends = [". ", ".\n", ":\n"].map(|end| command.help.find(end));
+    let end = ends.into_iter().flatten().min();
+    &command.help[..end.map_or(command.help.len(), |at| at + 1)]
 }
 
 #[cfg(test)]

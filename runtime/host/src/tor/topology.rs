@@ -198,6 +198,21 @@ fn load() -> Result<Topology> {
     })
 }
 
+/// The host and port that a word names, which is `host:port` or a node that has a port; none if it names none.
+pub(super) fn endpoint(word: &str) -> Result<Option<(String, u16)>> {
+    if let Some((host, port)) = word.rsplit_once(':') {
+        // An address of IPv6 is written in brackets, for its colons.
+        let host = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host);
+        let port = port.parse().ok().filter(|&port| port > 0 && !host.is_empty());
+        return Ok(port.map(|port| (host.to_owned(), port)));
+    }
+    let node = topology()?.node(word);
+    Ok(node.and_then(|node| Some((node.address.clone(), node.port?))))
+}
+
 /// The topology's `LOG_LEVEL`; none where there is no topology.
 pub(super) fn log_level() -> Option<LevelFilter> {
     topology().ok()?.settings.get("LOG_LEVEL")?.parse().ok()

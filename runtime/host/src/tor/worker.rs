@@ -1,4 +1,5 @@
 //! `tor::worker` and `tor::job`.
+use super::options::Options;
 use super::{Callback, Command, topology};
 use crate::reactor::{self, Limits, Reach};
 use crate::worker::{
@@ -8,11 +9,13 @@ use signal_hook::consts::SIGTERM;
 use signal_hook::iterator::Signals;
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
-use torhost_protocol::{Handle, Registration, parse_duration};
+use torhost_protocol::{Handle, Registration};
 use torhost_tcl::{Error, Interp, Obj, Result};
 use torhost_topology::Isolation;
 
 const SERVE_USAGE: &str = "coordinators -handler command ?-option value …?";
+
+const OPTIONS: Options = Options("WORKER");
 
 pub(super) const COMMANDS: &[Command] = &[
     Command {
@@ -293,16 +296,16 @@ fn serve(interp: &Interp, args: &[Obj]) -> Result<Obj> {
             "-name" => name = Some(value.to_text()?),
             "-type" => kind = value.to_text()?,
             "-capabilities" => capabilities = Some(words(value)?),
-            "-slots" => slots = Some(whole(option, value, 1, 1000)?),
-            "-weight" => weight = Some(whole(option, value, 1, 10_000)?),
-            "-heartbeat" => heartbeat = Some(duration(option, value)?),
-            "-max-wait" => max_wait = duration(option, value)?,
+            "-slots" => slots = Some(OPTIONS.whole(option, value, 1, 1000)? as u32),
+            "-weight" => weight = Some(OPTIONS.whole(option, value, 1, 10_000)? as u32),
+            "-heartbeat" => heartbeat = Some(OPTIONS.duration(option, value, 10)?),
+            "-max-wait" => max_wait = OPTIONS.duration(option, value, 10)?,
             "-isolation" => isolation = Some(isolated(value)?),
-            "-grace" => grace = duration(option, value)?,
-            "-drain" => drain = duration(option, value)?,
+            "-grace" => grace = OPTIONS.duration(option, value, 10)?,
+            "-drain" => drain = OPTIONS.duration(option, value, 10)?,
             "-setup" => setup = Some(Setup::Script(value.to_text()?)),
             other => {
-                return Err(bad(format!(
+                return Err(OPTIONS.bad(format!(
                     "bad option \"{other}\": must be -handler, -name, -type, -capabilities, -slots, -weight, -heartbeat, \
                      -max-wait, -isolation, -grace, -drain, or -setup"
                 )));
@@ -310,7 +313,8 @@ fn serve(interp: &Interp, args: &[Obj]) -> Result<Obj> {
         }
     }
     let handler = handler.filter(|words| !words.is_empty());
-    let handler = handler.ok_or_else(|| bad("the option -handler must be given, and name a command"))?;
+    let handler =
+        handler.ok_or_else(|| OPTIONS.bad("the option -handler must be given, and name a command"))?;
     let name = match name {
         Some(name) => name,
         // Without a topology there is no name either.
@@ -318,7 +322,7 @@ fn serve(interp: &Interp, args: &[Obj]) -> Result<Obj> {
             .ok()
             .filter(|name| !name.is_empty())
             .ok_or_else(|| {
-                bad("the option -name must be given, since this script is no node of a topology")
+                OPTIONS.bad("the option -name must be given, since this script is no node of a topology")
             })?,
     };
     let node = topology::topology()
@@ -365,9 +369,9 @@ fn serve(interp: &Interp, args: &[Obj]) -> Result<Obj> {
             Executors::Processes(program.start_all(slots)?, program)
         }
         (Isolation::Process, Some(_)) => {
-            return Err(bad(
-                "the option -setup is for executors in threads, not for -isolation process",
-            ));
+            return Err(
+                OPTIONS.bad("the option -setup is for executors in threads, not for -isolation process")
+            );
         }
         (Isolation::Thread, setup) => {
             let setup = setup.map_or_else(|| script_file(interp), Ok)?;
@@ -419,7 +423,7 @@ fn script_file(interp: &Interp) -> Result<Setup> {
     let Program { script, argv, .. } = program(interp)?;
     let file = script
         .to_str()
-        .ok_or_else(|| bad("the script's path is not UTF-8"))?;
+        .ok_or_else(|| OPTIONS.bad("the script's path is not UTF-8"))?;
     Ok(Setup::File {
         file: file.to_owned(),
         argv,
@@ -429,7 +433,9 @@ fn script_file(interp: &Interp) -> Result<Setup> {
 /// The script that this process runs, and its arguments.
 fn program(interp: &Interp) -> Result<Program> {
     let script = topology::script().ok_or_else(|| {
-        bad("the option -setup must be given, since there is no script's file for the executors to evaluate")
+        OPTIONS.bad(
+            "the option -setup must be given, since there is no script's file for the executors to evaluate",
+        )
     })?;
     let argv = interp.global("argv").map(|argv| words(&argv)).transpose()?;
     Ok(Program {
@@ -443,7 +449,7 @@ fn isolated(value: &Obj) -> Result<Isolation> {
     let word = value.to_text_lossy();
     Isolation::from_word(&word).ok_or_else(|| {
         let known = Isolation::WORDS.join(" or ");
-        bad(format!("bad value \"{word}\" for -isolation: must be {known}"))
+        OPTIONS.bad(format!("bad value \"{word}\" for -isolation: must be {known}"))
     })
 }
 
@@ -451,31 +457,15 @@ fn coordinators(list: &Obj) -> Result<Vec<(String, u16)>> {
     let coordinators: Result<Vec<_>> = words(list)?.iter().map(|word| coordinator(word)).collect();
     let coordinators = coordinators?;
     if coordinators.is_empty() {
-        return Err(bad(
-            "the list of coordinators is empty: it must have nodes of the topology, or host:port",
-        ));
+        return Err(OPTIONS
+            .bad("the list of coordinators is empty: it must have nodes of the topology, or host:port"));
     }
     Ok(coordinators)
 }
 
 fn coordinator(word: &str) -> Result<(String, u16)> {
-    if let Some((host, port)) = word.rsplit_once(':') {
-        let host = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'))
-            .unwrap_or(host);
-        let port = port.parse().ok().filter(|&port| port > 0 && !host.is_empty());
-        let port = port.ok_or_else(|| {
-            bad(format!(
-                "bad coordinator \"{word}\": must be a node, or host:port"
-            ))
-        })?;
-        return Ok((host.to_owned(), port));
-    }
-    let node = topology::topology()?.node(word);
-    let port = node.and_then(|node| node.port);
-    node.map(|node| node.address.clone()).zip(port).ok_or_else(|| {
-        bad(format!(
+    topology::endpoint(word)?.ok_or_else(|| {
+        OPTIONS.bad(format!(
             "bad coordinator \"{word}\": must be a node of the topology that has a port, or host:port"
         ))
     })
@@ -484,28 +474,4 @@ fn coordinator(word: &str) -> Result<(String, u16)> {
 fn words(list: &Obj) -> Result<Vec<String>> {
     let words = list.to_list()?;
     words.iter().map(|word| Ok(word.to_text()?)).collect()
-}
-
-fn whole(option: &Obj, value: &Obj, least: u32, most: u32) -> Result<u32> {
-    let number = value.to_i64().ok().and_then(|number| u32::try_from(number).ok());
-    number
-        .filter(|number| (least..=most).contains(number))
-        .ok_or_else(|| {
-            let (option, value) = (option.to_text_lossy(), value.to_text_lossy());
-            bad(format!(
-                "bad value \"{value}\" for {option}: must be a whole number from {least} to {most}"
-            ))
-        })
-}
-
-fn duration(option: &Obj, value: &Obj) -> Result<Duration> {
-    let duration = parse_duration(&value.to_text_lossy());
-    duration.filter(|duration| *duration >= Duration::from_millis(10)).ok_or_else(|| {
-        let (option, value) = (option.to_text_lossy(), value.to_text_lossy());
-        bad(format!("bad value \"{value}\" for {option}: must be a duration, such as 500ms, 10s or 2m, 10ms or more"))
-    })
-}
-
-fn bad(message: impl Into<String>) -> Error {
-    Error::new(message).with_code(["TOR", "WORKER", "OPTION"])
 }

@@ -740,7 +740,7 @@ impl Service for Worker {
             self.held = None;
         }
         match &mut self.link {
-            Link::Closed(last) if last.is_none_or(|conn| io.is_written(conn)) => self.held = None,
+            Link::Closed(last) if last.is_none_or(|conn| io.unwritten(conn) == 0) => self.held = None,
             Link::Waiting(until) if *until <= now => self.connect(io),
             Link::Connecting(conn, until) if *until <= now => {
                 io.close(*conn);
