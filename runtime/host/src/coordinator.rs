@@ -1,4 +1,8 @@
 //! A coordinator: the dispatch engine, spoken to by the line protocol.
+mod routes;
+
+pub(crate) use routes::{Glob, Route, Routes};
+
 use crate::reactor::{Conn, Io, Limits, Service};
 use serde_json::{Map, Value, json};
 use std::collections::{HashMap, HashSet};
@@ -20,19 +24,19 @@ const PAGE_SCAN: u64 = 10_000;
 /// How much of data and results a list shows, in characters.
 const BRIEF: usize = 100;
 
-/// What a coordinator is told once.
+/// How those who connect are served.
 #[derive(Debug, Clone)]
-pub(crate) struct Settings {
-    pub(crate) engine: Config,
+pub(crate) struct Serving {
     /// How often workers are told to beat.
     pub(crate) heartbeat: Duration,
     pub(crate) limits: Limits,
     pub(crate) max_connections: usize,
+    pub(crate) routes: Routes,
 }
 
 /// A coordinator, as a service of the reactor.
 pub(crate) struct Coordinator {
-    settings: Settings,
+    serving: Serving,
     engine: Engine,
     /// The engine's times count from here.
     origin: Instant,
@@ -63,12 +67,12 @@ struct Link {
 }
 
 impl Coordinator {
-    pub(crate) fn new(settings: Settings) -> Coordinator {
+    pub(crate) fn new(config: Config, serving: Serving) -> Coordinator {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let seed = since_1970.as_nanos() as u64 ^ u64::from(std::process::id()) << 48;
         Coordinator {
-            engine: Engine::new(settings.engine.clone(), seed),
-            settings,
+            engine: Engine::new(config, seed),
+            serving,
             origin: Instant::now(),
             origin_ms: since_1970.as_millis() as u64,
             epoch: format!("{seed:x}"),
@@ -80,20 +84,9 @@ impl Coordinator {
 
     /// Listens, on all of the addresses and on one port, which it tells.
     pub(crate) fn listen(&mut self, io: &mut Io, addresses: &[SocketAddr]) -> Result<u16, String> {
-        let mut port = None;
-        for &address in addresses {
-            let mut address = address;
-            // The port that was free for the first is the one for all.
-            if let Some(port) = port {
-                address.set_port(port);
-            }
-            let busy = b"ERROR:busy:no more connections can be served; try again later\n";
-            let bound = io
-                .listen(address, self.settings.limits, busy)
-                .map_err(|error| format!("cannot listen on {address}: {error}"))?;
-            port = Some(bound.port());
-        }
-        port.ok_or_else(|| "there is no address to listen on".to_owned())
+        let busy = b"ERROR:busy:no more connections can be served; try again later\n";
+        let bound = io.listen_on_all(addresses, self.serving.limits, busy)?;
+        Ok(bound[0].port())
     }
 
     fn now(&self, io: &Io) -> Duration {
@@ -227,8 +220,9 @@ impl Coordinator {
         io: &mut Io,
         conn: Conn,
         data: Vec<u8>,
-        options: SubmitOptions,
+        mut options: SubmitOptions,
     ) -> Result<(), Refusal> {
+        self.serving.routes.apply(&data, &mut options);
         let mut requires = options.requires.unwrap_or_default();
         if memchr::memchr2(b'\n', b'\r', &data).is_some() {
             requires.push(MULTILINE.into());
@@ -282,7 +276,7 @@ impl Coordinator {
         let answer = Registered {
             protocol: 1,
             id: registration.id.clone(),
-            heartbeat: self.settings.heartbeat,
+            heartbeat: self.serving.heartbeat,
             epoch: self.epoch.clone(),
         };
         io.send(conn, |out| write::registered(out, &answer));
@@ -529,7 +523,7 @@ impl Coordinator {
 
 impl Service for Coordinator {
     fn accepted(&mut self, io: &mut Io, conn: Conn) {
-        let most = self.settings.max_connections;
+        let most = self.serving.max_connections;
         if self.peers.len() >= most {
             let text = format!("{most} connections are open; try again later");
             io.send(conn, |out| write::error(out, Code::Busy, &text));
@@ -547,7 +541,7 @@ impl Service for Coordinator {
     }
 
     fn line_too_long(&mut self, io: &mut Io, conn: Conn) {
-        let text = format!("the longest line is {} bytes", self.settings.limits.max_line);
+        let text = format!("the longest line is {} bytes", self.serving.limits.max_line);
         io.send(conn, |out| write::error(out, Code::LineTooLong, &text));
     }
 

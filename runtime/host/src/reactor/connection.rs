@@ -22,6 +22,8 @@ pub(super) struct Connection {
     pub(super) dirty: bool,
     /// To be closed once its output is written; what it says no longer matters.
     pub(super) closing: bool,
+    /// Not to be read for now.
+    pub(super) held: bool,
     pub(super) max_line: usize,
     pub(super) max_pending: usize,
 }
@@ -49,6 +51,7 @@ impl Connection {
             written: 0,
             dirty: false,
             closing: false,
+            held: false,
             max_line: limits.max_line,
             max_pending: limits.max_pending,
         }

@@ -84,6 +84,7 @@ impl Mailbox {
 
 struct Listener {
     owner: ServiceId,
+    address: SocketAddr,
     socket: TcpListener,
     limits: Limits,
     /// What one is told that cannot be served for want of descriptors.
@@ -99,7 +100,8 @@ pub(crate) struct Io {
     /// How many connections had each place before: the upper half of [`Conn`].
     generations: Vec<u32>,
     vacant: Vec<u32>,
-    listeners: Vec<Listener>,
+    /// By the number in their tokens; empty once they are closed.
+    listeners: Vec<Option<Listener>>,
     /// Listeners that may have more connections to take.
     accepting: Vec<usize>,
     happenings: VecDeque<Happening>,
@@ -167,17 +169,57 @@ impl Io {
     ) -> io::Result<SocketAddr> {
         let mut socket = TcpListener::bind(address)?;
         let address = socket.local_addr()?;
-        let token = Token(LISTENER | self.listeners.len());
+        let vacant = self.listeners.iter().position(Option::is_none);
+        let at = vacant.unwrap_or(self.listeners.len());
         self.poll
             .registry()
-            .register(&mut socket, token, Interest::READABLE)?;
-        self.listeners.push(Listener {
+            .register(&mut socket, Token(LISTENER | at), Interest::READABLE)?;
+        if vacant.is_none() {
+            self.listeners.push(None);
+        }
+        self.listeners[at] = Some(Listener {
             owner: self.serving,
+            address,
             socket,
             limits,
             busy,
         });
         Ok(address)
+    }
+
+    /// Listens on all of the addresses, and on one port.
+    pub(crate) fn listen_on_all(
+        &mut self,
+        addresses: &[SocketAddr],
+        limits: Limits,
+        busy: &'static [u8],
+    ) -> Result<Vec<SocketAddr>, String> {
+        let mut bound: Vec<SocketAddr> = Vec::new();
+        for &address in addresses {
+            let mut address = address;
+            // The port that was free for the first is the one for all.
+            if let Some(first) = bound.first() {
+                address.set_port(first.port());
+            }
+            match self.listen(address, limits, busy) {
+                Ok(address) => bound.push(address),
+                Err(error) => {
+                    bound.into_iter().for_each(|address| self.unlisten(address));
+                    return Err(format!("cannot listen on {address}: {error}"));
+                }
+            }
+        }
+        if bound.is_empty() {
+            return Err("there is no address to listen on".to_owned());
+        }
+        Ok(bound)
+    }
+
+    /// Listens on an address no more. Its connections stay.
+    pub(crate) fn unlisten(&mut self, address: SocketAddr) {
+        for place in &mut self.listeners {
+            place.take_if(|listener| listener.address == address);
+        }
     }
 
     /// Connects to a host, by name or address. The service that is being called hears [`Service::connected`] or
@@ -241,7 +283,29 @@ impl Io {
         } else {
             connection.closing = true;
             self.mark_dirty(conn);
+            self.hold(conn, false);
         }
+    }
+
+    /// Whether a connection is to be read no further for now. What it has said and nobody has been told waits, here and in the
+    /// kernel, and so in the end does the other side.
+    pub(crate) fn hold(&mut self, conn: Conn, held: bool) {
+        if let Some(connection) = self.connection(conn)
+            && std::mem::replace(&mut connection.held, held)
+            && !held
+        {
+            // The kernel does not tell again what it told meanwhile.
+            self.ready.push(conn);
+        }
+    }
+
+    /// The other side's address and the own one.
+    pub(crate) fn addresses(&mut self, conn: Conn) -> io::Result<(SocketAddr, SocketAddr)> {
+        let stream = self
+            .connection(conn)
+            .and_then(|connection| connection.stream.as_ref());
+        let stream = stream.ok_or(ErrorKind::NotConnected)?;
+        Ok((stream.peer_addr()?, stream.local_addr()?))
     }
 
     // --------------------------------------------------------------------------------------------------- for the loop
@@ -381,6 +445,9 @@ impl Io {
         let Some(connection) = self.connection(conn) else {
             return;
         };
+        if connection.held {
+            return;
+        }
         let most = connection.output.len() + ANSWERS;
         let left = std::mem::take(&mut connection.left);
         let (chunk, progress) = if left.is_empty() {
@@ -404,7 +471,7 @@ impl Io {
             let Some(connection) = self.connection(conn).filter(|connection| !connection.closing) else {
                 return;
             };
-            if connection.output.len() > most {
+            if connection.held || connection.output.len() > most {
                 break;
             }
             let Some(line) = lines.next_line() else { break };
@@ -445,7 +512,9 @@ impl Io {
 
     fn accept(&mut self, at: usize) {
         for _ in 0..ACCEPTS {
-            let listener = &self.listeners[at];
+            let Some(listener) = &self.listeners[at] else {
+                return;
+            };
             let (owner, limits, busy) = (listener.owner, listener.limits, listener.busy);
             match listener.socket.accept() {
                 Ok((stream, _)) => {
@@ -477,9 +546,11 @@ impl Io {
             self.complained = last;
         }
         self.reserve = None;
-        let next = self.listeners[at].socket.accept();
-        let is_refused = next.is_ok();
-        if let Ok((mut stream, _)) = next {
+        let next = self.listeners[at]
+            .as_ref()
+            .map(|listener| listener.socket.accept());
+        let is_refused = matches!(next, Some(Ok(_)));
+        if let Some(Ok((mut stream, _))) = next {
             // Who has gone meanwhile need not be told.
             let _ = stream.write(busy);
         }

@@ -6,9 +6,13 @@ mod callback;
 mod coordinator;
 mod json;
 mod log;
+mod options;
 mod reference;
+mod settings;
 mod stats;
 mod topology;
+
+pub(crate) use callback::Callback;
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, OsStr};

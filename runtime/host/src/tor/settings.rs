@@ -1,0 +1,309 @@
+//! What a coordinator can be set to: from the topology where there is one, and by options.
+use super::options::Options;
+use super::topology;
+use crate::coordinator::{Glob, Route, Routes, Serving};
+use crate::reactor::Limits;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use torhost_dispatch::{Config, Detection, Policy};
+use torhost_protocol::{SubmitOptions, parse_duration};
+use torhost_tcl::{Error, Obj, Result};
+use torhost_topology::{Algorithm, Detector, LoadBalancing, Policies};
+
+/// The settings of an engine.
+pub(super) struct EngineSettings {
+    options: Options,
+    config: Config,
+    detector: Detector,
+    phi_threshold: u32,
+}
+
+impl EngineSettings {
+    pub(super) const NAMES: &[&str] = &[
+        "-policy",
+        "-health-check",
+        "-detector",
+        "-phi-threshold",
+        "-failover",
+        "-attempts",
+        "-backoff",
+        "-max-backoff",
+        "-max-losses",
+        "-max-queued",
+        "-keep",
+        "-keep-for",
+    ];
+
+    /// What the topology says, or else the defaults.
+    ///
+    /// # Errors
+    /// A topology with mistakes.
+    pub(super) fn new(options: Options) -> Result<EngineSettings> {
+        let Policies {
+            load_balancing,
+            limits,
+            retry,
+            results,
+        } = policies()?;
+        let config = Config {
+            policy: policy(load_balancing.algorithm),
+            health_check_interval: load_balancing.health_check_interval.0,
+            failover: load_balancing.failover,
+            attempts: retry.attempts,
+            backoff: retry.backoff.0,
+            max_backoff: retry.max_backoff.0,
+            max_losses: retry.max_losses,
+            max_queued: limits.max_queued as usize,
+            keep: results.keep as usize,
+            keep_for: results.keep_for.0,
+            ..Config::default()
+        };
+        Ok(EngineSettings {
+            options,
+            config,
+            detector: load_balancing.detector,
+            phi_threshold: load_balancing.phi_threshold,
+        })
+    }
+
+    /// Takes an option; false if it is none of these.
+    ///
+    /// # Errors
+    /// A value that it cannot have.
+    pub(super) fn take(&mut self, option: &Obj, value: &Obj) -> Result<bool> {
+        let (options, config) = (self.options, &mut self.config);
+        match option.to_text_lossy().as_str() {
+            "-policy" => {
+                let word = value.to_text_lossy();
+                let algorithm = Algorithm::from_word(&word).ok_or_else(|| {
+                    let words = one_of(Algorithm::WORDS);
+                    options.bad(format!("bad policy \"{word}\": must be {words}"))
+                })?;
+                config.policy = policy(algorithm);
+            }
+            "-health-check" => config.health_check_interval = options.duration(option, value, 10)?,
+            "-detector" => {
+                let detector = Detector::from_word(&value.to_text_lossy());
+                self.detector =
+                    detector.ok_or_else(|| options.bad_value(option, value, &one_of(Detector::WORDS)))?;
+            }
+            "-phi-threshold" => self.phi_threshold = options.whole(option, value, 1, 16)? as u32,
+            "-failover" => config.failover = options.boolean(option, value)?,
+            "-attempts" => config.attempts = options.whole(option, value, 1, 1000)? as u32,
+            "-backoff" => config.backoff = options.duration(option, value, 0)?,
+            "-max-backoff" => config.max_backoff = options.duration(option, value, 0)?,
+            "-max-losses" => config.max_losses = options.whole(option, value, 1, 1000)? as u32,
+            "-max-queued" => config.max_queued = options.whole(option, value, 1, 100_000_000)? as usize,
+            "-keep" => config.keep = options.whole(option, value, 0, 100_000_000)? as usize,
+            "-keep-for" => config.keep_for = options.duration(option, value, 1000)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    pub(super) fn config(self) -> Config {
+        let detection = match self.detector {
+            Detector::Fixed => Detection::Fixed,
+            Detector::PhiAccrual => Detection::PhiAccrual {
+                threshold: f64::from(self.phi_threshold),
+            },
+        };
+        Config {
+            detection,
+            ..self.config
+        }
+    }
+}
+
+/// The settings of serving, and where.
+pub(super) struct ServingSettings {
+    options: Options,
+    port: Option<u16>,
+    host: Option<String>,
+    serving: Serving,
+}
+
+impl ServingSettings {
+    pub(super) const NAMES: &[&str] = &[
+        "-port",
+        "-address",
+        "-heartbeat",
+        "-max-connections",
+        "-max-line",
+        "-max-pending",
+        "-routes",
+    ];
+
+    /// As [`EngineSettings::new`].
+    pub(super) fn new(options: Options) -> Result<ServingSettings> {
+        let LoadBalancing {
+            heartbeat_interval, ..
+        } = policies()?.load_balancing;
+        let limits = policies()?.limits;
+        let routes = topology::topology_if_any()?.map_or(&[][..], |topology| &topology.routes);
+        let routes = routes.iter().map(|route| Route {
+            glob: Glob::new(&route.glob),
+            options: SubmitOptions {
+                priority: Some(route.priority),
+                requires: Some(route.requires.clone()),
+                timeout: route.timeout.map(|timeout| timeout.0),
+                retries: route.retries,
+                ..SubmitOptions::default()
+            },
+        });
+        Ok(ServingSettings {
+            options,
+            port: None,
+            host: None,
+            serving: Serving {
+                heartbeat: heartbeat_interval.0,
+                limits: Limits {
+                    max_line: limits.max_line.0 as usize,
+                    max_pending: limits.max_pending.0 as usize,
+                },
+                max_connections: limits.max_connections as usize,
+                routes: Routes(routes.collect()),
+            },
+        })
+    }
+
+    /// As [`EngineSettings::take`].
+    pub(super) fn take(&mut self, option: &Obj, value: &Obj) -> Result<bool> {
+        let (options, serving) = (self.options, &mut self.serving);
+        match option.to_text_lossy().as_str() {
+            "-port" => self.port = Some(options.whole(option, value, 0, u64::from(u16::MAX))? as u16),
+            "-address" => self.host = Some(value.to_text()?),
+            "-heartbeat" => serving.heartbeat = options.duration(option, value, 10)?,
+            "-max-connections" => {
+                serving.max_connections = options.whole(option, value, 1, 1_000_000)? as usize;
+            }
+            "-max-line" => serving.limits.max_line = options.whole(option, value, 1, 1 << 30)? as usize,
+            "-max-pending" => serving.limits.max_pending = options.whole(option, value, 1, 1 << 40)? as usize,
+            "-routes" => serving.routes = routes(options, option, value)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// How to serve, and at which addresses: those that were given, or else the own node's.
+    ///
+    /// # Errors
+    /// No port; a host that is not known.
+    pub(super) fn addresses(self) -> Result<(Serving, Vec<SocketAddr>)> {
+        let node = match (&self.host, self.port) {
+            (Some(_), Some(_)) => None,
+            _ => topology::own_node()?,
+        };
+        let port = self.port.or_else(|| node?.port).ok_or_else(|| {
+            self.options
+                .bad("the option -port must be given: the topology has none for this script")
+        })?;
+        let host = self.host.or_else(|| Some(node?.address.clone()));
+        let host = host.unwrap_or_else(|| "localhost".to_owned());
+        let addresses = (host.as_str(), port)
+            .to_socket_addrs()
+            .map_err(|error| cannot_listen(format!("cannot resolve \"{host}\": {error}")))?;
+        Ok((self.serving, addresses.collect()))
+    }
+}
+
+/// The error of an address that cannot be had.
+pub(super) fn cannot_listen(why: String) -> Error {
+    Error::new(why).with_code(["TOR", "COORDINATOR", "LISTEN"])
+}
+
+fn policies() -> Result<Policies> {
+    let topology = topology::topology_if_any()?;
+    Ok(topology.map_or_else(Policies::default, |topology| topology.policies.clone()))
+}
+
+fn policy(algorithm: Algorithm) -> Policy {
+    match algorithm {
+        Algorithm::RoundRobin => Policy::RoundRobin,
+        Algorithm::LeastLoaded => Policy::LeastLoaded,
+        Algorithm::Weighted => Policy::Weighted,
+        Algorithm::PowerOfTwo => Policy::PowerOfTwo,
+        Algorithm::Affinity => Policy::Affinity,
+    }
+}
+
+/// Routes as `tor::topology routes` returns them.
+fn routes(options: Options, option: &Obj, value: &Obj) -> Result<Routes> {
+    let not_a_list = |_| options.bad_value(option, value, "a list of dicts");
+    let routes = value.to_list().map_err(not_a_list)?;
+    let routes = routes.iter().map(|route| {
+        let bad = |expected: &str| {
+            let route = route.to_text_lossy();
+            options.bad(format!("bad route \"{route}\": {expected}"))
+        };
+        let entries = route.to_dict();
+        let entries = entries.map_err(|_| bad("must be a dict with the key glob"))?;
+        let (mut glob, mut asked) = (None, SubmitOptions::default());
+        for (key, value) in entries {
+            match key.to_text_lossy().as_str() {
+                "glob" => glob = Some(Glob::new(&value.to_text()?)),
+                // A bare number is milliseconds here, since that is what `tor::topology routes` returns.
+                "timeout" if value.to_i64().is_ok() => {
+                    let value = Obj::from(format!("{value}ms"));
+                    job_option(&mut asked, "timeout", &value).map_err(bad)?;
+                }
+                name @ ("priority" | "requires" | "timeout" | "retries") => {
+                    job_option(&mut asked, name, &value).map_err(bad)?;
+                }
+                _ => return Err(bad("its keys are glob, requires, priority, timeout and retries")),
+            }
+        }
+        Ok(Route {
+            glob: glob.ok_or_else(|| bad("must have the key glob"))?,
+            options: asked,
+        })
+    });
+    routes.collect::<Result<_>>().map(Routes)
+}
+
+/// Sets an option of a job from a value of a script's.
+///
+/// # Errors
+/// What the value must be.
+pub(super) fn job_option(asked: &mut SubmitOptions, name: &str, value: &Obj) -> Result<(), &'static str> {
+    let whole = |range: std::ops::RangeInclusive<i64>| value.to_i64().ok().filter(|n| range.contains(n));
+    let text = || Some(value.to_text_lossy()).filter(|text| !text.is_empty());
+    let duration = || parse_duration(&value.to_text_lossy());
+    match name {
+        "priority" => {
+            let priority = whole(-100..=100).ok_or("priority is a whole number from -100 to 100")?;
+            asked.priority = Some(priority as i32);
+        }
+        "requires" => {
+            let words = value.to_list().ok().filter(|words| words.len() <= 16);
+            let words = words.ok_or("requires is a list of at most 16 capabilities")?;
+            asked.requires = Some(words.iter().map(Obj::to_text_lossy).collect());
+        }
+        "delay" => {
+            asked.delay = Some(duration().ok_or("delay is a duration such as 500ms, 10s or 2m")?);
+        }
+        "timeout" => {
+            asked.timeout = Some(duration().ok_or("timeout is a duration such as 500ms, 10s or 2m")?);
+        }
+        "deadline" => {
+            asked.deadline = Some(duration().ok_or("deadline is a duration such as 500ms, 10s or 2m")?);
+        }
+        "retries" => {
+            let retries = whole(0..=100).ok_or("retries is a whole number from 0 to 100")?;
+            asked.retries = Some(retries as u32);
+        }
+        "key" => asked.key = text(),
+        "affinity" => asked.affinity = text(),
+        _ => return Err("unknown option"),
+    }
+    Ok(())
+}
+
+/// `a, b, or c`.
+pub(super) fn one_of(words: &[&str]) -> String {
+    match words {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [one, other] => format!("{one} or {other}"),
+        [rest @ .., last] => format!("{}, or {last}", rest.join(", ")),
+    }
+}
