@@ -1,12 +1,17 @@
 //! A coordinator: the dispatch engine, spoken to by the line protocol.
+mod hooks;
 mod routes;
 
+pub(crate) use hooks::{EVENTS, Hooks, set_option};
 pub(crate) use routes::{Glob, Route, Routes};
 
 use crate::reactor::{Conn, Io, Limits, Service};
-use serde_json::{Map, Value, json};
+use crate::tor::Callback;
+use hooks::Undecided;
+use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use torhost_dispatch::{
     AnswerError, Client, Config, Engine, Event, Job, Joining, Outcome, Output, Progress, RetryError,
@@ -32,6 +37,7 @@ pub(crate) struct Serving {
     pub(crate) limits: Limits,
     pub(crate) max_connections: usize,
     pub(crate) routes: Routes,
+    pub(crate) hooks: Hooks,
 }
 
 /// A coordinator, as a service of the reactor.
@@ -47,6 +53,11 @@ pub(crate) struct Coordinator {
     peers: HashMap<Conn, Peer>,
     links: HashMap<WorkerKey, Link>,
     watching: HashSet<Conn>,
+    undecided: Undecided,
+    /// Whom of the script to tell of which events.
+    listeners: Vec<(&'static str, Callback)>,
+    /// Counted once more for each event that the script has not been told yet.
+    backlog: Arc<()>,
 }
 
 /// A connection.
@@ -79,6 +90,9 @@ impl Coordinator {
             peers: HashMap::new(),
             links: HashMap::new(),
             watching: HashSet::new(),
+            undecided: Undecided::default(),
+            listeners: Vec::new(),
+            backlog: Arc::default(),
         }
     }
 
@@ -93,17 +107,15 @@ impl Coordinator {
         io.now().saturating_duration_since(self.origin)
     }
 
-    fn serve(&mut self, io: &mut Io, conn: Conn, line: &[u8]) -> Result<(), Refusal> {
+    fn serve(
+        &mut self,
+        io: &mut Io,
+        conn: Conn,
+        request: Result<Request<'_>, Refusal>,
+    ) -> Result<(), Refusal> {
         let now = self.now(io);
         let worker = self.peers.get(&conn).and_then(|peer| peer.worker);
-        let request = parse_request(line);
-        let is_answer = matches!(
-            request,
-            Ok(Request::Complete { .. }
-                | Request::Failed { .. }
-                | Request::Progress { .. }
-                | Request::Heartbeat(_))
-        );
+        let is_answer = request.as_ref().is_ok_and(is_of_worker);
         // The engine takes an answer for a sign of life itself, and in the right order.
         if let Some(worker) = worker.filter(|_| !is_answer) {
             self.engine.worker_heard(now, worker);
@@ -111,8 +123,14 @@ impl Coordinator {
         let registered = || worker.ok_or_else(|| Refusal::new(Code::NotAWorker, "REGISTER first"));
         match request? {
             Request::Submit(submission) => {
-                let options = submission.options;
-                self.submit(io, conn, submission.data.into_owned(), options)?;
+                let mut options = submission.options;
+                self.serving.routes.apply(&submission.data, &mut options);
+                let data = submission.data.into();
+                if self.serving.hooks.are_set() {
+                    self.ask(io, conn, data, options);
+                } else {
+                    self.take(io, conn, data, options)?;
+                }
             }
             Request::Complete { handle, result } => {
                 let answer = self
@@ -187,7 +205,7 @@ impl Coordinator {
                 } else {
                     self.watching.remove(&conn);
                 }
-                self.engine.report_events(!self.watching.is_empty());
+                self.report_events();
                 self.answer(io, conn, "WATCH", &json!({"watching": u8::from(on)}));
             }
             Request::Format(format) => {
@@ -215,20 +233,20 @@ impl Coordinator {
         Ok(())
     }
 
-    fn submit(
+    /// Takes a submission.
+    fn take(
         &mut self,
         io: &mut Io,
         conn: Conn,
-        data: Vec<u8>,
-        mut options: SubmitOptions,
+        data: Arc<[u8]>,
+        options: SubmitOptions,
     ) -> Result<(), Refusal> {
-        self.serving.routes.apply(&data, &mut options);
         let mut requires = options.requires.unwrap_or_default();
         if memchr::memchr2(b'\n', b'\r', &data).is_some() {
             requires.push(MULTILINE.into());
         }
         let submission = torhost_dispatch::Submission {
-            data: data.into(),
+            data,
             priority: options.priority.unwrap_or(0),
             requires,
             delay: options.delay.unwrap_or_default(),
@@ -313,6 +331,14 @@ impl Coordinator {
         Ok(())
     }
 
+    /// A request is done, or refused.
+    fn finish(&mut self, io: &mut Io, conn: Conn, done: Result<(), Refusal>) {
+        if let Err(refusal) = done {
+            io.send(conn, |out| write::error(out, refusal.code, &refusal.text));
+        }
+        self.act(io);
+    }
+
     /// Does what the engine wants done.
     fn act(&mut self, io: &mut Io) {
         while let Some(output) = self.engine.poll_output() {
@@ -343,47 +369,22 @@ impl Coordinator {
                 }
                 Output::Event(event) => {
                     log_event(&event);
-                    self.tell_watchers(io, &event);
+                    self.tell_event(io, &event);
                 }
             }
         }
     }
 
-    fn tell_watchers(&self, io: &mut Io, event: &Event) {
-        if self.watching.is_empty() {
-            return;
-        }
-        let now = self.now(io);
-        let mut fields = Map::new();
-        let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
-        put("event", json!(event.name));
-        put("time_ms", json!(self.wall(now)));
-        if let Some(job) = event.job {
-            put("job", json!(job.to_string()));
-        }
-        if let Some(worker) = &event.worker {
-            put("worker", json!(**worker));
-        }
-        if let Some(attempt) = event.attempt {
-            put("attempt", json!(attempt.to_string()));
-        }
-        if let Some(reason) = &event.reason {
-            put("reason", json!(reason));
-        }
-        if let Some((percent, note)) = &event.progress {
-            put("percent", json!(percent.to_string()));
-            put("note", json!(note));
-        }
-        let value = Value::Object(fields);
-        for &conn in &self.watching {
-            self.answer(io, conn, "EVENT", &value);
-        }
+    fn report_events(&mut self) {
+        let is_wanted = !(self.watching.is_empty() && self.listeners.is_empty());
+        self.engine.report_events(is_wanted);
     }
 
     fn forget(&mut self, conn: Conn) {
         self.peers.remove(&conn);
+        self.forget_line(conn);
         if self.watching.remove(&conn) {
-            self.engine.report_events(!self.watching.is_empty());
+            self.report_events();
         }
     }
 
@@ -534,10 +535,13 @@ impl Service for Coordinator {
     }
 
     fn line(&mut self, io: &mut Io, conn: Conn, line: &[u8]) {
-        if let Err(refusal) = self.serve(io, conn, line) {
-            io.send(conn, |out| write::error(out, refusal.code, &refusal.text));
+        let request = parse_request(line);
+        if self.must_wait(conn, &request) {
+            self.keep_line(io, conn, line);
+        } else {
+            let done = self.serve(io, conn, request);
+            self.finish(io, conn, done);
         }
-        self.act(io);
     }
 
     fn line_too_long(&mut self, io: &mut Io, conn: Conn) {
@@ -564,6 +568,32 @@ impl Service for Coordinator {
         let next = self.engine.poll_timeout();
         io.wake_at(next.and_then(|next| self.origin.checked_add(next)));
     }
+}
+
+/// What workers say, and are not answered.
+fn is_of_worker(request: &Request<'_>) -> bool {
+    matches!(
+        request,
+        Request::Complete { .. } | Request::Failed { .. } | Request::Progress { .. } | Request::Heartbeat(_)
+    )
+}
+
+/// What there is to say of an event.
+fn event_fields(event: &Event, time_ms: u64) -> Vec<(&'static str, Value)> {
+    let progress = event.progress.as_ref();
+    let fields = [
+        Some(("event", json!(event.name))),
+        Some(("time_ms", json!(time_ms))),
+        event.job.map(|job| ("job", json!(job.to_string()))),
+        event.worker.as_ref().map(|worker| ("worker", json!(**worker))),
+        event
+            .attempt
+            .map(|attempt| ("attempt", json!(attempt.to_string()))),
+        event.reason.as_ref().map(|reason| ("reason", json!(reason))),
+        progress.map(|(percent, _)| ("percent", json!(percent.to_string()))),
+        progress.map(|(_, note)| ("note", json!(note))),
+    ];
+    fields.into_iter().flatten().collect()
 }
 
 /// What an operator wants to know of.

@@ -1,11 +1,12 @@
 //! What a service acts through: listeners, connections, the time to be woken at.
 use super::connection::{Connection, Progress};
-use super::{Service, ServiceId, Task};
+use super::{Reach, Service, ServiceId, Task};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
+use std::marker::PhantomData;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -157,6 +158,14 @@ impl Io {
     /// The time at which this turn began.
     pub(crate) fn now(&self) -> Instant {
         self.now
+    }
+
+    /// How other threads reach the service that is being called, which is of this type.
+    pub(crate) fn reach<S>(&self) -> Reach<S> {
+        Reach {
+            service: self.serving,
+            kind: PhantomData,
+        }
     }
 
     /// Listens for the service that is being called, and tells where: port 0 takes a free one. `busy` is what one is told for
@@ -497,9 +506,13 @@ impl Io {
         connection.lines = buffer;
         let is_more = !left.is_empty() || matches!(progress, Progress::More);
         connection.left = left;
+        let held = connection.held;
         if let Progress::End(reason) = progress {
-            self.fail(conn, reason);
-        } else if is_more {
+            // One that is held is told of its end when it is read again.
+            if !held {
+                self.fail(conn, reason);
+            }
+        } else if is_more && !held {
             self.ready.push(conn);
         }
     }

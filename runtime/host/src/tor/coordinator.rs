@@ -1,7 +1,7 @@
 //! `tor::coordinator`.
 use super::Command;
 use super::options::Options;
-use super::settings::{EngineSettings, ServingSettings, cannot_listen, one_of};
+use super::settings::{EngineSettings, ServingSettings, cannot_listen, listener, one_of};
 use crate::coordinator::Coordinator;
 use crate::reactor;
 use torhost_tcl::{Error, Interp, Obj, Result};
@@ -40,31 +40,67 @@ pub(super) const COMMANDS: &[Command] = &[Command {
            | `-keep-for` | for how long | `24h` |\n\
            | `-routes` | what jobs need whose data match a glob of `string match`, where they do not say it themselves: a list of dicts as \
            `tor::topology routes` returns it, with the key `glob` and any of `requires priority timeout retries`. The first that \
-           matches counts | the topology's, or none |\n\n\
+           matches counts | the topology's, or none |\n\
+           | `-admit` | the command prefix of a hook that says whether a submission is taken | |\n\
+           | `-route` | the command prefix of a hook that says what else is asked for a submission | |\n\
+           | `-on event` | followed by the command prefix that is called with each such event; may be given repeatedly | |\n\n\
            Durations are `500ms`, `10s`, `2m` or `1h`; a bare number is seconds, but milliseconds for the `timeout` of a route. A port that \
            is taken is an error with `-errorcode {TOR COORDINATOR LISTEN}`, a bad option one with `-errorcode {TOR COORDINATOR OPTION}`. \
-           The protocol is described in [protocol.md](../protocol.md).",
-    example: "set port [tor::coordinator serve -port 0 -policy least_loaded -routes {{glob *gpu* requires gpu}}]",
+           The protocol is described in [protocol.md](../protocol.md).\n\n\
+           Hooks are called by the script's event loop, at global level, with a dict as their argument: `data`, `client` (the other side's \
+           address and port), `priority`, `requires`, and where they are set `delay_ms timeout_ms deadline_ms retries key affinity`, as the \
+           submission and the routes have it. `-admit` returns a boolean. If it is false, the client is told `ERROR:refused`; if it is \
+           an error, with the error's message, and it goes to `interp bgerror` as well, unless it was raised with `-errorcode {TOR \
+           REFUSED}`. `-route` returns a dict with the options to set, also if the submission says otherwise: any of `priority \
+           requires delay timeout retries affinity`, as for `SUBMIT`. An error of it refuses the job, too. While a script decides, or \
+           is busy, everything but its submissions goes on: a connection's further submissions go to the script as well, and other \
+           requests of that connection wait, so that answers keep their order. At most 10,000 submissions are with the script; \
+           connections with more to say are read no further. A submission whose client has gone is taken all the same.\n\n\
+           Events are those of `WATCH`: `submitted assigned progress completed failed retried requeued cancelled expired worker-up \
+           worker-down worker-suspect`. The dict has `event` and `time_ms`, and what applies of `job worker attempt reason percent note`; \
+           that of a job that has ended has its `result`. If the script falls behind by 100,000 events, more are lost.",
+    example: "proc admit {job} {\n    \
+              if {[string length [dict get $job data]] > 1000} {\n        \
+              return -code error -errorcode {TOR REFUSED} \"at most 1000 characters\"\n    \
+              }\n    \
+              return true\n\
+              }\n\
+              set port [tor::coordinator serve -port 0 -policy least_loaded -routes {{glob *gpu* requires gpu}} \\\n    \
+              -admit admit -on completed {apply {{event} {puts [dict get $event result]}}}]",
     arguments: (0, None),
     run: serve,
 }];
 
-fn serve(_: &Interp, args: &[Obj]) -> Result<Obj> {
-    let (pairs, []) = args.as_chunks::<2>() else {
-        return Err(Error::wrong_args("tor::coordinator serve ?-option value …?"));
-    };
+fn serve(interp: &Interp, args: &[Obj]) -> Result<Obj> {
     let mut engine = EngineSettings::new(OPTIONS)?;
     let mut serving = ServingSettings::new(OPTIONS)?;
-    for [option, value] in pairs {
-        if !engine.take(option, value)? && !serving.take(option, value)? {
-            let known = [ServingSettings::NAMES, EngineSettings::NAMES].concat();
-            let option = option.to_text_lossy();
-            return Err(OPTIONS.bad(format!("bad option \"{option}\": must be {}", one_of(&known))));
-        }
+    let mut listeners = Vec::new();
+    let mut rest = args;
+    while let [option, values @ ..] = rest {
+        let (name, is_on) = (option.to_text_lossy(), option.to_text_lossy() == "-on");
+        rest = match values {
+            [event, prefix, rest @ ..] if is_on => {
+                listeners.extend(listener(OPTIONS, interp, event, prefix)?);
+                rest
+            }
+            [value, rest @ ..] if !is_on => {
+                if !engine.take(option, value)? && !serving.take(interp, option, value)? {
+                    let known = [ServingSettings::NAMES, EngineSettings::NAMES, &["-on"]].concat();
+                    return Err(OPTIONS.bad(format!("bad option \"{name}\": must be {}", one_of(&known))));
+                }
+                rest
+            }
+            _ => return Err(Error::wrong_args("tor::coordinator serve ?-option value …?")),
+        };
     }
     let (serving, addresses) = serving.addresses()?;
     let bound = reactor::add(Coordinator::new(engine.config(), serving))
-        .call(move |coordinator: &mut Coordinator, io| coordinator.listen(io, &addresses))
+        .call(move |coordinator: &mut Coordinator, io| {
+            for (event, callback) in listeners {
+                coordinator.on(event, callback);
+            }
+            coordinator.listen(io, &addresses)
+        })
         .map_err(|gone| cannot_listen(gone.to_string()))?
         .map_err(cannot_listen)?;
     log::info!("Coordinator listening on port {bound}");

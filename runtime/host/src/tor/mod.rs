@@ -13,6 +13,7 @@ mod stats;
 mod topology;
 
 pub(crate) use callback::Callback;
+pub(crate) use json::to_tcl;
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, OsStr};

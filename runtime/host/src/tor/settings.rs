@@ -1,12 +1,12 @@
 //! What a coordinator can be set to: from the topology where there is one, and by options.
 use super::options::Options;
-use super::topology;
-use crate::coordinator::{Glob, Route, Routes, Serving};
+use super::{Callback, topology};
+use crate::coordinator::{EVENTS, Glob, Hooks, Route, Routes, Serving, set_option};
 use crate::reactor::Limits;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use torhost_dispatch::{Config, Detection, Policy};
-use torhost_protocol::{SubmitOptions, parse_duration};
-use torhost_tcl::{Error, Obj, Result};
+use torhost_protocol::SubmitOptions;
+use torhost_tcl::{Error, Interp, Obj, Result};
 use torhost_topology::{Algorithm, Detector, LoadBalancing, Policies};
 
 /// The settings of an engine.
@@ -131,6 +131,8 @@ impl ServingSettings {
         "-max-line",
         "-max-pending",
         "-routes",
+        "-admit",
+        "-route",
     ];
 
     /// As [`EngineSettings::new`].
@@ -162,12 +164,13 @@ impl ServingSettings {
                 },
                 max_connections: limits.max_connections as usize,
                 routes: Routes(routes.collect()),
+                hooks: Hooks::default(),
             },
         })
     }
 
     /// As [`EngineSettings::take`].
-    pub(super) fn take(&mut self, option: &Obj, value: &Obj) -> Result<bool> {
+    pub(super) fn take(&mut self, interp: &Interp, option: &Obj, value: &Obj) -> Result<bool> {
         let (options, serving) = (self.options, &mut self.serving);
         match option.to_text_lossy().as_str() {
             "-port" => self.port = Some(options.whole(option, value, 0, u64::from(u16::MAX))? as u16),
@@ -179,6 +182,8 @@ impl ServingSettings {
             "-max-line" => serving.limits.max_line = options.whole(option, value, 1, 1 << 30)? as usize,
             "-max-pending" => serving.limits.max_pending = options.whole(option, value, 1, 1 << 40)? as usize,
             "-routes" => serving.routes = routes(options, option, value)?,
+            "-admit" => serving.hooks.admit = options.callback(interp, option, value)?,
+            "-route" => serving.hooks.route = options.callback(interp, option, value)?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -244,10 +249,10 @@ fn routes(options: Options, option: &Obj, value: &Obj) -> Result<Routes> {
                 // A bare number is milliseconds here, since that is what `tor::topology routes` returns.
                 "timeout" if value.to_i64().is_ok() => {
                     let value = Obj::from(format!("{value}ms"));
-                    job_option(&mut asked, "timeout", &value).map_err(bad)?;
+                    set_option(&mut asked, "timeout", &value).map_err(bad)?;
                 }
                 name @ ("priority" | "requires" | "timeout" | "retries") => {
-                    job_option(&mut asked, name, &value).map_err(bad)?;
+                    set_option(&mut asked, name, &value).map_err(bad)?;
                 }
                 _ => return Err(bad("its keys are glob, requires, priority, timeout and retries")),
             }
@@ -260,42 +265,23 @@ fn routes(options: Options, option: &Obj, value: &Obj) -> Result<Routes> {
     routes.collect::<Result<_>>().map(Routes)
 }
 
-/// Sets an option of a job from a value of a script's.
+/// Whom to tell of an event; none for an empty prefix.
 ///
 /// # Errors
-/// What the value must be.
-pub(super) fn job_option(asked: &mut SubmitOptions, name: &str, value: &Obj) -> Result<(), &'static str> {
-    let whole = |range: std::ops::RangeInclusive<i64>| value.to_i64().ok().filter(|n| range.contains(n));
-    let text = || Some(value.to_text_lossy()).filter(|text| !text.is_empty());
-    let duration = || parse_duration(&value.to_text_lossy());
-    match name {
-        "priority" => {
-            let priority = whole(-100..=100).ok_or("priority is a whole number from -100 to 100")?;
-            asked.priority = Some(priority as i32);
-        }
-        "requires" => {
-            let words = value.to_list().ok().filter(|words| words.len() <= 16);
-            let words = words.ok_or("requires is a list of at most 16 capabilities")?;
-            asked.requires = Some(words.iter().map(Obj::to_text_lossy).collect());
-        }
-        "delay" => {
-            asked.delay = Some(duration().ok_or("delay is a duration such as 500ms, 10s or 2m")?);
-        }
-        "timeout" => {
-            asked.timeout = Some(duration().ok_or("timeout is a duration such as 500ms, 10s or 2m")?);
-        }
-        "deadline" => {
-            asked.deadline = Some(duration().ok_or("deadline is a duration such as 500ms, 10s or 2m")?);
-        }
-        "retries" => {
-            let retries = whole(0..=100).ok_or("retries is a whole number from 0 to 100")?;
-            asked.retries = Some(retries as u32);
-        }
-        "key" => asked.key = text(),
-        "affinity" => asked.affinity = text(),
-        _ => return Err("unknown option"),
-    }
-    Ok(())
+/// An event that there is not.
+pub(super) fn listener(
+    options: Options,
+    interp: &Interp,
+    event: &Obj,
+    prefix: &Obj,
+) -> Result<Option<(&'static str, Callback)>> {
+    let name = event.to_text_lossy();
+    let known = EVENTS.iter().find(|known| **known == name).ok_or_else(|| {
+        let events = one_of(EVENTS);
+        options.bad(format!("bad event \"{name}\": must be {events}"))
+    })?;
+    let callback = options.callback(interp, &Obj::from("-on"), prefix)?;
+    Ok(callback.map(|callback| (*known, callback)))
 }
 
 /// `a, b, or c`.
