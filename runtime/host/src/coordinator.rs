@@ -1,9 +1,12 @@
 //! A coordinator: the dispatch engine, spoken to by the line protocol.
+mod choice;
 mod hooks;
 mod routes;
+mod script;
 
 pub(crate) use hooks::{EVENTS, Hooks, set_option};
 pub(crate) use routes::{Glob, Route, Routes};
+pub(crate) use script::{OwnWorker, WorkerTaken};
 
 use crate::reactor::{Conn, Io, Limits, Service};
 use crate::tor::Callback;
@@ -30,7 +33,7 @@ const PAGE_SCAN: u64 = 10_000;
 const BRIEF: usize = 100;
 
 /// How those who connect are served.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Serving {
     /// How often workers are told to beat.
     pub(crate) heartbeat: Duration,
@@ -42,6 +45,7 @@ pub(crate) struct Serving {
 
 /// A coordinator, as a service of the reactor.
 pub(crate) struct Coordinator {
+    /// Without meaning until it listens.
     serving: Serving,
     engine: Engine,
     /// The engine's times count from here.
@@ -56,6 +60,13 @@ pub(crate) struct Coordinator {
     undecided: Undecided,
     /// Whom of the script to tell of which events.
     listeners: Vec<(&'static str, Callback)>,
+    /// Whom of the script to ask for workers, under [`torhost_dispatch::Policy::Asked`].
+    chooser: Option<Callback>,
+    /// The script's own workers.
+    own: Vec<WorkerKey>,
+    /// Workers are to take no more jobs.
+    is_draining: bool,
+    is_listening: bool,
     /// Counted once more for each event that the script has not been told yet.
     backlog: Arc<()>,
 }
@@ -70,20 +81,30 @@ struct Peer {
 
 /// What only people want to know of a worker, and its connection.
 struct Link {
-    conn: Conn,
+    way: Way,
     kind: String,
     capabilities: Vec<String>,
+    weight: u32,
     clock: String,
     interp_ms: Option<u64>,
 }
 
+/// How a worker is told what to do.
+enum Way {
+    Line(Conn),
+    Script(OwnWorker),
+}
+
 impl Coordinator {
-    pub(crate) fn new(config: Config, serving: Serving) -> Coordinator {
+    /// A coordinator that does not listen yet.
+    ///
+    /// `chooser` is whom of the script to ask for workers, under [`torhost_dispatch::Policy::Asked`].
+    pub(crate) fn new(config: Config, chooser: Option<Callback>) -> Coordinator {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let seed = since_1970.as_nanos() as u64 ^ u64::from(std::process::id()) << 48;
         Coordinator {
             engine: Engine::new(config, seed),
-            serving,
+            serving: Serving::default(),
             origin: Instant::now(),
             origin_ms: since_1970.as_millis() as u64,
             epoch: format!("{seed:x}"),
@@ -92,14 +113,27 @@ impl Coordinator {
             watching: HashSet::new(),
             undecided: Undecided::default(),
             listeners: Vec::new(),
+            chooser,
+            own: Vec::new(),
+            is_draining: false,
+            is_listening: false,
             backlog: Arc::default(),
         }
     }
 
-    /// Listens, on all of the addresses and on one port, which it tells.
-    pub(crate) fn listen(&mut self, io: &mut Io, addresses: &[SocketAddr]) -> Result<u16, String> {
+    /// Listens, on all of the addresses and on one port, which it tells. Once only.
+    pub(crate) fn listen(
+        &mut self,
+        io: &mut Io,
+        serving: Serving,
+        addresses: &[SocketAddr],
+    ) -> Result<u16, String> {
+        if self.is_listening {
+            return Err("it listens already".to_owned());
+        }
         let busy = b"ERROR:busy:no more connections can be served; try again later\n";
-        let bound = io.listen_on_all(addresses, self.serving.limits, busy)?;
+        let bound = io.listen_on_all(addresses, serving.limits, busy)?;
+        (self.serving, self.is_listening) = (serving, true);
         Ok(bound[0].port())
     }
 
@@ -196,8 +230,8 @@ impl Coordinator {
                 self.answer(io, conn, "PAUSE", &json!({"paused": 1}));
             }
             Request::Resume => {
-                self.answer(io, conn, "RESUME", &json!({"paused": 0}));
-                self.engine.resume(now);
+                self.answer(io, conn, "RESUME", &json!({"paused": u8::from(self.is_draining)}));
+                self.resume(now);
             }
             Request::Watch(on) => {
                 if on {
@@ -241,21 +275,7 @@ impl Coordinator {
         data: Arc<[u8]>,
         options: SubmitOptions,
     ) -> Result<(), Refusal> {
-        let mut requires = options.requires.unwrap_or_default();
-        if memchr::memchr2(b'\n', b'\r', &data).is_some() {
-            requires.push(MULTILINE.into());
-        }
-        let submission = torhost_dispatch::Submission {
-            data,
-            priority: options.priority.unwrap_or(0),
-            requires,
-            delay: options.delay.unwrap_or_default(),
-            timeout: options.timeout.filter(|timeout| !timeout.is_zero()),
-            deadline: options.deadline.filter(|deadline| !deadline.is_zero()),
-            attempts: options.retries.map(|retries| retries + 1),
-            key: options.key.filter(|key| !key.is_empty()),
-            affinity: options.affinity,
-        };
+        let submission = submission(data, options);
         let accepted = self.engine.submit(self.now(io), submission, Some(Client(conn.0)));
         let accepted = accepted.map_err(not_taken)?;
         io.send(conn, |out| write::accepted(out, accepted.job));
@@ -280,15 +300,22 @@ impl Coordinator {
             return Err(Refusal::new(Code::BadRequest, text));
         }
         if let Some(old) = self.engine.worker_named(&registration.id) {
+            if self.own.contains(&old) {
+                let text = format!("{} is a worker of the coordinator's script", registration.id);
+                return Err(Refusal::new(Code::BadRequest, text));
+            }
             // The same worker on a new connection: the old one is dead, even if nobody has noticed yet.
             self.engine.worker_gone(now, old, "registered again");
-            if let Some(link) = self.links.remove(&old)
-                && link.conn != conn
+            if let Some(Link {
+                way: Way::Line(other),
+                ..
+            }) = self.links.remove(&old)
+                && other != conn
             {
                 let text = format!("worker {} has registered on another connection", registration.id);
-                io.send(link.conn, |out| write::error(out, Code::Replaced, &text));
-                io.close(link.conn);
-                self.forget(link.conn);
+                io.send(other, |out| write::error(out, Code::Replaced, &text));
+                io.close(other);
+                self.forget(other);
             }
         }
         let answer = Registered {
@@ -310,25 +337,34 @@ impl Coordinator {
         if registration.protocol >= 1 {
             capabilities.push(MULTILINE.into());
         }
+        let weight = registration.weight.unwrap_or(registration.slots);
         let worker = self.engine.worker_joined(
             now,
             Joining {
                 name: registration.id,
                 capabilities,
                 slots: registration.slots,
-                weight: registration.weight.unwrap_or(registration.slots),
+                weight,
             },
         );
         self.peers.entry(conn).or_default().worker = Some(worker);
         let link = Link {
-            conn,
+            way: Way::Line(conn),
             kind: registration.kind,
             capabilities: registration.capabilities,
+            weight,
             clock: String::new(),
             interp_ms: None,
         };
-        self.links.insert(worker, link);
+        self.add_link(io, worker, link);
         Ok(())
+    }
+
+    fn add_link(&mut self, io: &mut Io, worker: WorkerKey, link: Link) {
+        if self.is_draining {
+            self.drain_worker(io, worker, &link);
+        }
+        self.links.insert(worker, link);
     }
 
     /// A request is done, or refused.
@@ -344,15 +380,20 @@ impl Coordinator {
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Assign { worker, handle, data } => {
-                    if let Some(link) = self.links.get(&worker) {
-                        io.send(link.conn, |out| write::process_job(out, handle, &data));
+                    match self.links.get(&worker).map(|link| &link.way) {
+                        Some(Way::Line(conn)) => {
+                            io.send(*conn, |out| write::process_job(out, handle, &data));
+                        }
+                        Some(Way::Script(own)) => own.assign(io, worker, handle, data),
+                        None => {}
                     }
                 }
-                Output::Cancel { worker, handle } => {
-                    if let Some(link) = self.links.get(&worker) {
-                        io.send(link.conn, |out| write::cancel_job(out, handle));
-                    }
-                }
+                Output::Cancel { worker, handle } => match self.links.get(&worker).map(|link| &link.way) {
+                    Some(Way::Line(conn)) => io.send(*conn, |out| write::cancel_job(out, handle)),
+                    Some(Way::Script(own)) => own.cancel(handle),
+                    None => {}
+                },
+                Output::Choose { job, candidates } => self.choose(io, job, &candidates),
                 Output::Ended {
                     client,
                     job,
@@ -437,7 +478,7 @@ impl Coordinator {
             },
             "slots": slots,
             "slots_used": used,
-            "clients": self.peers.len() - self.links.len(),
+            "clients": self.peers.len() + self.own.len() - self.links.len(),
         })
     }
 
@@ -560,13 +601,37 @@ impl Service for Coordinator {
     }
 
     fn woken(&mut self, io: &mut Io) {
-        self.engine.handle_timeout(self.now(io));
+        let now = self.now(io);
+        // The script's own are there for as long as it is.
+        for &worker in &self.own {
+            self.engine.worker_heard(now, worker);
+        }
+        self.engine.handle_timeout(now);
         self.act(io);
     }
 
     fn turn_ends(&mut self, io: &mut Io) {
         let next = self.engine.poll_timeout();
         io.wake_at(next.and_then(|next| self.origin.checked_add(next)));
+    }
+}
+
+/// A submission as the engine has it.
+fn submission(data: Arc<[u8]>, options: SubmitOptions) -> torhost_dispatch::Submission {
+    let mut requires = options.requires.unwrap_or_default();
+    if memchr::memchr2(b'\n', b'\r', &data).is_some() {
+        requires.push(MULTILINE.into());
+    }
+    torhost_dispatch::Submission {
+        data,
+        priority: options.priority.unwrap_or(0),
+        requires,
+        delay: options.delay.unwrap_or_default(),
+        timeout: options.timeout.filter(|timeout| !timeout.is_zero()),
+        deadline: options.deadline.filter(|deadline| !deadline.is_zero()),
+        attempts: options.retries.map(|retries| retries + 1),
+        key: options.key.filter(|key| !key.is_empty()),
+        affinity: options.affinity,
     }
 }
 

@@ -81,32 +81,41 @@ struct Submission {
     decision: Option<Decision>,
 }
 
-/// Which submission is to be decided. It is refused if nobody answers, as when the interpreter is deleted.
-struct Question {
+/// What a coordinator does with a script's answer; none if nobody answers, as when the interpreter is deleted.
+type Then<A> = Box<dyn FnOnce(&mut Coordinator, &mut Io, Option<A>) + Send>;
+
+/// What a coordinator has asked a script.
+pub(super) struct Question<A: Send + 'static> {
     reach: Reach<Coordinator>,
-    conn: Conn,
-    number: u64,
-    is_answered: bool,
+    then: Option<Then<A>>,
 }
 
-impl Question {
-    fn answer(mut self, decision: Decision) {
-        self.is_answered = true;
-        self.tell(decision);
-    }
-
-    fn tell(&self, decision: Decision) {
-        let (conn, number) = (self.conn, self.number);
-        self.reach
-            .post(move |coordinator, io| coordinator.decided(io, conn, number, decision));
-    }
-}
-
-impl Drop for Question {
-    fn drop(&mut self) {
-        if !self.is_answered {
-            self.tell(Err(refused("the script that would admit it is gone")));
+impl<A: Send + 'static> Question<A> {
+    pub(super) fn new(
+        io: &Io,
+        then: impl FnOnce(&mut Coordinator, &mut Io, Option<A>) + Send + 'static,
+    ) -> Question<A> {
+        Question {
+            reach: io.reach(),
+            then: Some(Box::new(then)),
         }
+    }
+
+    pub(super) fn answer(mut self, answer: A) {
+        self.tell(Some(answer));
+    }
+
+    fn tell(&mut self, answer: Option<A>) {
+        if let Some(then) = self.then.take() {
+            self.reach
+                .post(move |coordinator, io| then(coordinator, io, answer));
+        }
+    }
+}
+
+impl<A: Send + 'static> Drop for Question<A> {
+    fn drop(&mut self) {
+        self.tell(None);
     }
 }
 
@@ -158,12 +167,11 @@ impl Coordinator {
                 data: data.clone(),
                 decision: None,
             });
-        let question = Question {
-            reach: io.reach(),
-            conn,
-            number: undecided.last,
-            is_answered: false,
-        };
+        let number = undecided.last;
+        let question = Question::new(io, move |coordinator, io, decision| {
+            let gone = || Err(refused("the script that would admit it is gone"));
+            coordinator.decided(io, conn, number, decision.unwrap_or_else(gone));
+        });
         let asked = Arc::new(Asked {
             data,
             options,
@@ -273,7 +281,7 @@ fn refused(text: impl Into<String>) -> Refusal {
 }
 
 /// Asks whether a submission is to be taken, and then what else is asked for it.
-fn ask_admit(hooks: Hooks, asked: Arc<Asked>, question: Question) {
+fn ask_admit(hooks: Hooks, asked: Arc<Asked>, question: Question<Decision>) {
     let Hooks { admit, route } = hooks;
     let Some(admit) = admit else {
         return ask_route(route, asked, question);
@@ -288,7 +296,7 @@ fn ask_admit(hooks: Hooks, asked: Arc<Asked>, question: Question) {
     );
 }
 
-fn ask_route(route: Option<Callback>, asked: Arc<Asked>, question: Question) {
+fn ask_route(route: Option<Callback>, asked: Arc<Asked>, question: Question<Decision>) {
     let Some(route) = route else {
         return question.answer(Ok(asked.options.clone()));
     };

@@ -33,7 +33,7 @@ const ENFILE: i32 = rustix::io::Errno::NFILE.raw_os_error();
 pub(crate) struct Conn(pub(crate) u64);
 
 /// What connections of a listener are held to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Limits {
     /// The longest line, in bytes, without its end.
     pub(crate) max_line: usize,
@@ -318,6 +318,25 @@ impl Io {
     }
 
     // --------------------------------------------------------------------------------------------------- for the loop
+
+    /// Closes all that a service has.
+    pub(super) fn close_all(&mut self, owner: ServiceId) {
+        self.wakes.remove(&owner);
+        for place in &mut self.listeners {
+            place.take_if(|listener| listener.owner == owner);
+        }
+        let owned = |connection: &Option<Connection>| {
+            connection
+                .as_ref()
+                .is_some_and(|connection| connection.owner == owner)
+        };
+        for place in 0..self.connections.len() {
+            if owned(&self.connections[place]) {
+                let generation = self.generations[place];
+                self.close(Conn(u64::from(generation) << 32 | place as u64));
+            }
+        }
+    }
 
     /// Waits until there is something to do.
     pub(super) fn wait(&mut self) {

@@ -1,9 +1,10 @@
 //! `tor::coordinator`.
 use super::Command;
 use super::options::Options;
-use super::settings::{EngineSettings, ServingSettings, cannot_listen, listener, one_of};
-use crate::coordinator::Coordinator;
-use crate::reactor;
+use super::settings::{EngineSettings, Listener, ServingSettings, cannot_listen, take_options};
+use crate::coordinator::{Coordinator, Serving};
+use crate::reactor::{self, Reach};
+use std::net::SocketAddr;
 use torhost_tcl::{Error, Interp, Obj, Result};
 
 const OPTIONS: Options = Options("COORDINATOR");
@@ -22,6 +23,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
            | `-policy` | how a worker is chosen: `round_robin` (each in turn), `least_loaded` (the smallest share of its slots in \
            use), `weighted` (in proportion to the weights that workers register with, or else their slots), `power_of_two` (the less \
            loaded of two chosen at random), `affinity` (consistent hashing of the job's affinity key) | `round_robin` |\n\
+           | `-policy-command` | the command prefix of a policy in Tcl, in place of these | |\n\
            | `-heartbeat` | how often workers are told to beat | `10s` |\n\
            | `-health-check` | a worker that is silent for longer loses its jobs to the others | `30s` |\n\
            | `-detector` | `fixed`, or `phi_accrual`: a worker loses its jobs already when its silence has become improbable, given how \
@@ -43,6 +45,8 @@ pub(super) const COMMANDS: &[Command] = &[Command {
            matches counts | the topology's, or none |\n\
            | `-admit` | the command prefix of a hook that says whether a submission is taken | |\n\
            | `-route` | the command prefix of a hook that says what else is asked for a submission | |\n\
+           | `-dispatch` | the command of an engine of [`tor::dispatch create`](tor-dispatch.md), which is to listen. The options of the \
+           engine are given there, and are errors here | an engine of its own |\n\
            | `-on event` | followed by the command prefix that is called with each such event; may be given repeatedly | |\n\n\
            Durations are `500ms`, `10s`, `2m` or `1h`; a bare number is seconds, but milliseconds for the `timeout` of a route. A port that \
            is taken is an error with `-errorcode {TOR COORDINATOR LISTEN}`, a bad option one with `-errorcode {TOR COORDINATOR OPTION}`. \
@@ -58,7 +62,12 @@ pub(super) const COMMANDS: &[Command] = &[Command {
            connections with more to say are read no further. A submission whose client has gone is taken all the same.\n\n\
            Events are those of `WATCH`: `submitted assigned progress completed failed retried requeued cancelled expired worker-up \
            worker-down worker-suspect`. The dict has `event` and `time_ms`, and what applies of `job worker attempt reason percent note`; \
-           that of a job that has ended has its `result`. If the script falls behind by 100,000 events, more are lost.",
+           that of a job that has ended has its `result`. If the script falls behind by 100,000 events, more are lost.\n\n\
+           A policy in Tcl is called with a list of the workers that are free and have what the job requires, each a dict with `name slots \
+           running capabilities weight completed failed silent_ms`, and a dict of the job: `id data priority requires attempt`, and \
+           `affinity` if it has one. It returns the name of one of them. If that one is free no more, or there is none of that name, or \
+           the policy fails (which goes to `interp bgerror`), the next in turn gets the job. One job is asked about at a time, in the \
+           order of the queue, so that a busy script delays all jobs; what a job costs grows with the number of workers that are free.",
     example: "proc admit {job} {\n    \
               if {[string length [dict get $job data]] > 1000} {\n        \
               return -code error -errorcode {TOR REFUSED} \"at most 1000 characters\"\n    \
@@ -72,34 +81,48 @@ pub(super) const COMMANDS: &[Command] = &[Command {
 }];
 
 fn serve(interp: &Interp, args: &[Obj]) -> Result<Obj> {
+    const USAGE: &str = "tor::coordinator serve ?-option value …?";
+    if let Some(at) = args.iter().position(|arg| arg.to_text_lossy() == "-dispatch") {
+        let [dispatch, rest @ ..] = &args[at + 1..] else {
+            return Err(Error::wrong_args(USAGE));
+        };
+        let words = [&[dispatch.clone(), Obj::from("serve")], &args[..at], rest].concat();
+        return interp.call(&words);
+    }
     let mut engine = EngineSettings::new(OPTIONS)?;
     let mut serving = ServingSettings::new(OPTIONS)?;
-    let mut listeners = Vec::new();
-    let mut rest = args;
-    while let [option, values @ ..] = rest {
-        let (name, is_on) = (option.to_text_lossy(), option.to_text_lossy() == "-on");
-        rest = match values {
-            [event, prefix, rest @ ..] if is_on => {
-                listeners.extend(listener(OPTIONS, interp, event, prefix)?);
-                rest
-            }
-            [value, rest @ ..] if !is_on => {
-                if !engine.take(option, value)? && !serving.take(interp, option, value)? {
-                    let known = [ServingSettings::NAMES, EngineSettings::NAMES, &["-on"]].concat();
-                    return Err(OPTIONS.bad(format!("bad option \"{name}\": must be {}", one_of(&known))));
-                }
-                rest
-            }
-            _ => return Err(Error::wrong_args("tor::coordinator serve ?-option value …?")),
-        };
-    }
+    let known = [
+        ServingSettings::NAMES,
+        EngineSettings::NAMES,
+        &["-on", "-dispatch"],
+    ];
+    let listeners = take_options(OPTIONS, interp, args, USAGE, &known.concat(), |option, value| {
+        Ok(engine.take(interp, option, value)? || serving.take(interp, option, value)?)
+    })?;
     let (serving, addresses) = serving.addresses()?;
-    let bound = reactor::add(Coordinator::new(engine.config(), serving))
-        .call(move |coordinator: &mut Coordinator, io| {
+    let (config, chooser) = engine.config();
+    let coordinator = reactor::add(Coordinator::new(config, chooser));
+    let bound = listen(coordinator, serving, addresses, listeners);
+    if bound.is_err() {
+        coordinator.close();
+    }
+    bound
+}
+
+/// Has a coordinator listen, and returns its port.
+pub(super) fn listen(
+    coordinator: Reach<Coordinator>,
+    serving: Serving,
+    addresses: Vec<SocketAddr>,
+    listeners: Vec<Listener>,
+) -> Result<Obj> {
+    let bound = coordinator
+        .call(move |coordinator, io| {
+            let bound = coordinator.listen(io, serving, &addresses)?;
             for (event, callback) in listeners {
                 coordinator.on(event, callback);
             }
-            coordinator.listen(io, &addresses)
+            Ok(bound)
         })
         .map_err(|gone| cannot_listen(gone.to_string()))?
         .map_err(cannot_listen)?;

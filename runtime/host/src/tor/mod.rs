@@ -4,6 +4,7 @@
 //! made from it.
 mod callback;
 mod coordinator;
+mod dispatch;
 mod json;
 mod log;
 mod options;
@@ -62,6 +63,7 @@ fn commands() -> impl Iterator<Item = &'static Command> {
     [
         topology::COMMANDS,
         coordinator::COMMANDS,
+        dispatch::COMMANDS,
         log::COMMANDS,
         json::COMMANDS,
         stats::COMMANDS,

@@ -15,11 +15,13 @@ pub(super) struct EngineSettings {
     config: Config,
     detector: Detector,
     phi_threshold: u32,
+    chooser: Option<Callback>,
 }
 
 impl EngineSettings {
     pub(super) const NAMES: &[&str] = &[
         "-policy",
+        "-policy-command",
         "-health-check",
         "-detector",
         "-phi-threshold",
@@ -62,6 +64,7 @@ impl EngineSettings {
             config,
             detector: load_balancing.detector,
             phi_threshold: load_balancing.phi_threshold,
+            chooser: None,
         })
     }
 
@@ -69,16 +72,16 @@ impl EngineSettings {
     ///
     /// # Errors
     /// A value that it cannot have.
-    pub(super) fn take(&mut self, option: &Obj, value: &Obj) -> Result<bool> {
+    pub(super) fn take(&mut self, interp: &Interp, option: &Obj, value: &Obj) -> Result<bool> {
         let (options, config) = (self.options, &mut self.config);
         match option.to_text_lossy().as_str() {
-            "-policy" => {
-                let word = value.to_text_lossy();
-                let algorithm = Algorithm::from_word(&word).ok_or_else(|| {
-                    let words = one_of(Algorithm::WORDS);
-                    options.bad(format!("bad policy \"{word}\": must be {words}"))
-                })?;
-                config.policy = policy(algorithm);
+            "-policy" => (config.policy, self.chooser) = (policy_of(options, value)?, None),
+            "-policy-command" => {
+                self.chooser = options.callback(interp, option, value)?;
+                config.policy = match &self.chooser {
+                    Some(_) => Policy::Asked,
+                    None => Policy::RoundRobin,
+                };
             }
             "-health-check" => config.health_check_interval = options.duration(option, value, 10)?,
             "-detector" => {
@@ -100,17 +103,19 @@ impl EngineSettings {
         Ok(true)
     }
 
-    pub(super) fn config(self) -> Config {
+    /// The settings, and whom to ask for workers.
+    pub(super) fn config(self) -> (Config, Option<Callback>) {
         let detection = match self.detector {
             Detector::Fixed => Detection::Fixed,
             Detector::PhiAccrual => Detection::PhiAccrual {
                 threshold: f64::from(self.phi_threshold),
             },
         };
-        Config {
+        let config = Config {
             detection,
             ..self.config
-        }
+        };
+        (config, self.chooser)
     }
 }
 
@@ -221,6 +226,16 @@ fn policies() -> Result<Policies> {
     Ok(topology.map_or_else(Policies::default, |topology| topology.policies.clone()))
 }
 
+/// A policy by its word.
+pub(super) fn policy_of(options: Options, word: &Obj) -> Result<Policy> {
+    let word = word.to_text_lossy();
+    let algorithm = Algorithm::from_word(&word).ok_or_else(|| {
+        let words = one_of(Algorithm::WORDS);
+        options.bad(format!("bad policy \"{word}\": must be {words}"))
+    })?;
+    Ok(policy(algorithm))
+}
+
 fn policy(algorithm: Algorithm) -> Policy {
     match algorithm {
         Algorithm::RoundRobin => Policy::RoundRobin,
@@ -265,6 +280,9 @@ fn routes(options: Options, option: &Obj, value: &Obj) -> Result<Routes> {
     routes.collect::<Result<_>>().map(Routes)
 }
 
+/// Whom to tell of which event.
+pub(super) type Listener = (&'static str, Callback);
+
 /// Whom to tell of an event; none for an empty prefix.
 ///
 /// # Errors
@@ -274,7 +292,7 @@ pub(super) fn listener(
     interp: &Interp,
     event: &Obj,
     prefix: &Obj,
-) -> Result<Option<(&'static str, Callback)>> {
+) -> Result<Option<Listener>> {
     let name = event.to_text_lossy();
     let known = EVENTS.iter().find(|known| **known == name).ok_or_else(|| {
         let events = one_of(EVENTS);
@@ -282,6 +300,39 @@ pub(super) fn listener(
     })?;
     let callback = options.callback(interp, &Obj::from("-on"), prefix)?;
     Ok(callback.map(|callback| (*known, callback)))
+}
+
+/// Has `take` take each option and its value, and returns what `-on event prefix` gave.
+///
+/// # Errors
+/// An option without its values, one that `take` does not know, and what `take` finds wrong.
+pub(super) fn take_options(
+    options: Options,
+    interp: &Interp,
+    args: &[Obj],
+    usage: &str,
+    known: &[&str],
+    mut take: impl FnMut(&Obj, &Obj) -> Result<bool>,
+) -> Result<Vec<Listener>> {
+    let mut listeners = Vec::new();
+    let mut rest = args;
+    while let [option, values @ ..] = rest {
+        let name = option.to_text_lossy();
+        rest = match values {
+            [event, prefix, rest @ ..] if name == "-on" => {
+                listeners.extend(listener(options, interp, event, prefix)?);
+                rest
+            }
+            [value, rest @ ..] if name != "-on" => {
+                if !take(option, value)? {
+                    return Err(options.bad(format!("bad option \"{name}\": must be {}", one_of(known))));
+                }
+                rest
+            }
+            _ => return Err(Error::wrong_args(usage)),
+        };
+    }
+    Ok(listeners)
 }
 
 /// `a, b, or c`.
