@@ -5,7 +5,7 @@
 
 package require tcltest 2.3
 
-# Where another coordinator is held to these tests, its command line and its built-in routes are its own.
+# Where another coordinator is held to these tests, its command line is its own.
 tcltest::testConstraint classicCoordinator [expr {![info exists ::env(TOR_COORDINATOR)]}]
 
 tcltest::testConstraint classicWorker [expr {![info exists ::env(TOR_WORKERS)]}]

@@ -36,7 +36,8 @@ pub(crate) enum Free {
 impl Free {
     pub(crate) fn new(policy: Policy) -> Free {
         match policy {
-            Policy::RoundRobin => Free::Ring(BTreeSet::new()),
+            // Where the host has no answer, each in turn.
+            Policy::RoundRobin | Policy::Asked => Free::Ring(BTreeSet::new()),
             Policy::LeastLoaded => Free::Least(BTreeSet::new()),
             Policy::Weighted => Free::Weighted(BTreeSet::new()),
             Policy::PowerOfTwo => Free::Two {
@@ -56,6 +57,16 @@ impl Free {
             Free::Least(order) => order.is_empty(),
             Free::Weighted(order) => order.is_empty(),
             Free::Two { list, .. } => list.is_empty(),
+        }
+    }
+
+    /// All that are in.
+    pub(crate) fn all(&self) -> Vec<WorkerKey> {
+        match self {
+            Free::Ring(ring) | Free::Affinity { ring, .. } => ring.iter().copied().collect(),
+            Free::Least(order) => order.iter().map(|&(_, _, worker)| worker).collect(),
+            Free::Weighted(order) => order.iter().map(|&(_, worker)| worker).collect(),
+            Free::Two { list, .. } => list.iter().map(|&(worker, _)| worker).collect(),
         }
     }
 

@@ -63,6 +63,8 @@ pub enum Policy {
     /// By consistent hashing of the job's affinity key over the workers that are free (Karger and others, 1997); jobs
     /// without a key go round robin.
     Affinity,
+    /// As the host says: it is asked by [`crate::Output::Choose`] and answers by [`crate::Engine::chosen`], in its own time.
+    Asked,
 }
 
 /// How a silent worker is told from a dead one.

@@ -1,7 +1,7 @@
 //! The engine: what happened in, what is to be done out.
 use crate::balance::{self, Free, Standing};
 use crate::class::{Class, ClassId};
-use crate::config::Config;
+use crate::config::{Config, Policy};
 use crate::job::{Job, Outcome, Progress, State, Submission};
 use crate::jobs::Jobs;
 use crate::output::{Client, Event, Output};
@@ -41,6 +41,8 @@ pub struct Engine {
     assignments: u64,
     /// The virtual time of the last worker chosen by weight.
     pass: u64,
+    /// The job that the host was asked for a worker for.
+    asked: Option<JobId>,
     timers: BTreeSet<(Duration, Timer)>,
     counts: Counts,
     paused: bool,
@@ -149,6 +151,7 @@ impl Engine {
             last_assigned: WorkerKey(0),
             assignments: 0,
             pass: 0,
+            asked: None,
             timers: BTreeSet::new(),
             counts: Counts::default(),
             paused: false,
@@ -344,10 +347,42 @@ impl Engine {
     /// Hands out jobs again.
     pub fn resume(&mut self, now: Duration) {
         self.paused = false;
-        let workers: Vec<WorkerKey> = self.workers.keys().copied().collect();
-        for worker in workers {
-            self.feed(now, worker);
+        self.feed_all(now);
+    }
+
+    /// Chooses workers in another way from now on.
+    pub fn set_policy(&mut self, now: Duration, policy: Policy) {
+        self.config.policy = policy;
+        for class in self.classes.values_mut() {
+            class.free = Free::new(policy);
+            for &key in &class.workers {
+                if let Some(worker) = self.workers.get(&key).filter(|worker| worker.listed) {
+                    class.free.insert(key, worker.standing);
+                }
+            }
         }
+        // What was asked before is answered in vain.
+        self.asked = None;
+        self.feed_all(now);
+    }
+
+    /// The host has chosen the worker for a job that it was asked about, or has no answer. If the worker is not free any more, or
+    /// never was, the next in turn gets the job; if none is free, it waits on.
+    pub fn chosen(&mut self, now: Duration, id: JobId, worker: Option<WorkerKey>) {
+        if self.asked != Some(id) {
+            return;
+        }
+        self.asked = None;
+        if let Some(worker) = self.free_worker(id, worker)
+            && !self.paused
+            // A job that has come meanwhile may go first.
+            && self.first_for(worker) == Some(id)
+        {
+            self.unlist(worker);
+            self.assign(now, id, worker);
+            self.list(worker);
+        }
+        self.ask();
     }
 
     // -------------------------------------------------------------------------------------------------------- workers
@@ -655,7 +690,11 @@ impl Engine {
         if let Some(class) = self.classes.get_mut(&class) {
             class.waiting.insert(place, id);
         }
-        self.dispatch(now, class);
+        if self.config.policy == Policy::Asked {
+            self.ask();
+        } else {
+            self.dispatch(now, class);
+        }
     }
 
     /// Hands out jobs of a class while there are both jobs and workers.
@@ -686,17 +725,60 @@ impl Engine {
             // One that was away does not get all the jobs that it missed.
             worker.standing.pass = worker.standing.pass.max(self.pass);
         }
+        if self.config.policy == Policy::Asked {
+            self.list(key);
+            return self.ask();
+        }
         while !self.paused
             && let Some(worker) = self.workers.get(&key)
             && worker.state() == WorkerState::Ready
+            && let Some(job) = self.first_for(key)
         {
-            let first = |id: &ClassId| self.classes.get(id)?.waiting.first_key_value();
-            let Some((_, &job)) = worker.classes.iter().filter_map(first).min() else {
-                break;
-            };
             self.assign(now, job, key);
         }
         self.list(key);
+    }
+
+    fn feed_all(&mut self, now: Duration) {
+        let workers: Vec<WorkerKey> = self.workers.keys().copied().collect();
+        for worker in workers {
+            self.feed(now, worker);
+        }
+    }
+
+    /// The first of the jobs that a worker could do.
+    fn first_for(&self, key: WorkerKey) -> Option<JobId> {
+        let classes = &self.workers.get(&key)?.classes;
+        let first = |id: &ClassId| self.classes.get(id)?.waiting.first_key_value();
+        classes.iter().filter_map(first).min().map(|(_, &job)| job)
+    }
+
+    /// Asks the host for a worker for the first of all jobs that one is free for. One question at a time: what is free for the next
+    /// job depends on the answer, and jobs keep their order.
+    fn ask(&mut self) {
+        if self.paused || self.asked.is_some() {
+            return;
+        }
+        let heads = self.classes.values().filter(|class| !class.free.is_empty());
+        let heads = heads.filter_map(|class| Some((class.waiting.first_key_value()?, class)));
+        if let Some(((_, &job), class)) = heads.min_by_key(|((place, _), _)| **place) {
+            let candidates = class.free.all();
+            self.asked = Some(job);
+            self.outputs.push_back(Output::Choose { job, candidates });
+        }
+    }
+
+    /// The worker that gets a queued job: the one that was named, if it is free and can do it, or else the next.
+    fn free_worker(&mut self, id: JobId, named: Option<WorkerKey>) -> Option<WorkerKey> {
+        let job = self.jobs.get(id)?;
+        let State::Queued(_) = job.state else { return None };
+        let class = self.classes.get(&job.class)?;
+        let is_free = |worker: &WorkerKey| {
+            class.workers.contains(worker) && self.workers.get(worker).is_some_and(|worker| worker.listed)
+        };
+        named
+            .filter(is_free)
+            .or_else(|| class.free.choose(self.last_assigned, None, &mut self.random))
     }
 
     /// A worker that can take a job is put among the free ones of its classes, where it now belongs.

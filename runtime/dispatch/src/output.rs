@@ -27,6 +27,14 @@ pub enum Output {
         /// The attempt.
         handle: Handle,
     },
+    /// Say which worker gets a job, by [`crate::Engine::chosen`]. Only under [`crate::Policy::Asked`], and not again before
+    /// that is answered.
+    Choose {
+        /// The job.
+        job: JobId,
+        /// The workers that could take it now.
+        candidates: Vec<WorkerKey>,
+    },
     /// Tell a client how a job ended.
     Ended {
         /// Who waited.

@@ -72,6 +72,7 @@ enum Happening {
     ToWorker(usize, WorkerKey, Handle, bool),
     ToEngine(WorkerKey, Handle, Answer),
     Heard(WorkerKey),
+    Chosen(JobId, Option<WorkerKey>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,6 +107,8 @@ struct World {
     sequence: u64,
     workers: Vec<SimWorker>,
     paused: bool,
+    /// The job that a worker is to be chosen for, if the engine has asked.
+    asked: Option<JobId>,
     /// Jobs that were queued once more after their end, and so are younger than their numbers.
     retried: HashSet<JobId>,
     /// Jobs without an outcome, as far as the world knows.
@@ -131,9 +134,10 @@ impl World {
             Policy::Weighted,
             Policy::PowerOfTwo,
             Policy::Affinity,
+            Policy::Asked,
         ];
         let config = Config {
-            policy: policies[random.below(5) as usize],
+            policy: policies[random.below(6) as usize],
             detection: if random.chance(50) {
                 Detection::Fixed
             } else {
@@ -169,6 +173,7 @@ impl World {
             sequence: 0,
             workers,
             paused: false,
+            asked: None,
             retried: HashSet::new(),
             live: BTreeSet::new(),
             ended: BTreeMap::new(),
@@ -332,6 +337,10 @@ impl World {
             Happening::ToWorker(worker, key, handle, cancel) => self.worker_gets(worker, key, handle, cancel),
             Happening::ToEngine(key, handle, answer) => self.engine_gets(key, handle, answer),
             Happening::Heard(key) => self.engine.worker_beat(now, key),
+            Happening::Chosen(job, worker) => {
+                assert_eq!(self.asked.take(), Some(job));
+                self.engine.chosen(now, job, worker);
+            }
         }
     }
 
@@ -580,6 +589,7 @@ impl World {
                     self.at(when, Happening::ToWorker(worker, key, handle, false));
                     given.push((handle, worker));
                 }
+                Output::Choose { job, candidates } => self.choose(job, &candidates),
                 Output::Cancel { worker: key, handle } => {
                     let worker = self.names[&key];
                     let when = self.travel(worker, false);
@@ -617,6 +627,34 @@ impl World {
             }
         }
         self.check_order(queued_before, &given);
+    }
+
+    /// Chooses a worker for a job: soon or late, one of the candidates, another, or none.
+    fn choose(&mut self, job: JobId, candidates: &[WorkerKey]) {
+        assert!(
+            self.asked.replace(job).is_none(),
+            "{job}: asked before the last answer"
+        );
+        assert!(!self.paused, "{job}: asked while paused");
+        let submission = &self.engine.job(job).expect("known").submission;
+        assert_eq!(self.state(job), "queued");
+        for key in candidates {
+            let worker = self.engine.worker(*key).expect("connected");
+            assert!(worker.state() == WorkerState::Ready && self.can_do(self.names[key], submission));
+        }
+        let chosen = match self.random_below(10) {
+            0 => None,
+            1 | 2 => {
+                let anyone = self.random_below(self.names.len() as u64) as usize;
+                // The order of the names must not depend on the process.
+                let names: BTreeSet<WorkerKey> = self.names.keys().copied().collect();
+                names.into_iter().nth(anyone)
+            }
+            _ => Some(candidates[self.random_below(candidates.len() as u64) as usize]),
+        };
+        let late = self.now < TROUBLE && self.random.chance(10);
+        let takes = MS * self.random_below(if late { 4000 } else { 20 });
+        self.at(self.now + takes, Happening::Chosen(job, chosen));
     }
 
     /// What was handed out went before nothing that had waited for longer, or is of a higher priority.
@@ -715,7 +753,7 @@ impl World {
     /// No worker that could do a waiting job is without work.
     fn check_not_idle(&self, id: JobId, submission: &Submission) {
         for (key, worker) in self.engine.workers() {
-            let idle = worker.state() == WorkerState::Ready && !self.paused;
+            let idle = worker.state() == WorkerState::Ready && !self.paused && self.asked.is_none();
             assert!(
                 !idle || !self.can_do(self.names[&key], submission),
                 "{id} waits, and {} has a free slot",

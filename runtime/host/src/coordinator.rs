@@ -1,8 +1,20 @@
 //! A coordinator: the dispatch engine, spoken to by the line protocol.
+mod choice;
+mod hooks;
+mod routes;
+mod script;
+
+pub(crate) use hooks::{EVENTS, Hooks, set_option};
+pub(crate) use routes::{Glob, Route, Routes};
+pub(crate) use script::{OwnWorker, WorkerTaken};
+
 use crate::reactor::{Conn, Io, Limits, Service};
-use serde_json::{Map, Value, json};
+use crate::tor::Callback;
+use hooks::Undecided;
+use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use torhost_dispatch::{
     AnswerError, Client, Config, Engine, Event, Job, Joining, Outcome, Output, Progress, RetryError,
@@ -20,19 +32,21 @@ const PAGE_SCAN: u64 = 10_000;
 /// How much of data and results a list shows, in characters.
 const BRIEF: usize = 100;
 
-/// What a coordinator is told once.
-#[derive(Debug, Clone)]
-pub(crate) struct Settings {
-    pub(crate) engine: Config,
+/// How those who connect are served.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Serving {
     /// How often workers are told to beat.
     pub(crate) heartbeat: Duration,
     pub(crate) limits: Limits,
     pub(crate) max_connections: usize,
+    pub(crate) routes: Routes,
+    pub(crate) hooks: Hooks,
 }
 
 /// A coordinator, as a service of the reactor.
 pub(crate) struct Coordinator {
-    settings: Settings,
+    /// Without meaning until it listens.
+    serving: Serving,
     engine: Engine,
     /// The engine's times count from here.
     origin: Instant,
@@ -43,6 +57,18 @@ pub(crate) struct Coordinator {
     peers: HashMap<Conn, Peer>,
     links: HashMap<WorkerKey, Link>,
     watching: HashSet<Conn>,
+    undecided: Undecided,
+    /// Whom of the script to tell of which events.
+    listeners: Vec<(&'static str, Callback)>,
+    /// Whom of the script to ask for workers, under [`torhost_dispatch::Policy::Asked`].
+    chooser: Option<Callback>,
+    /// The script's own workers.
+    own: Vec<WorkerKey>,
+    /// Workers are to take no more jobs.
+    is_draining: bool,
+    is_listening: bool,
+    /// Counted once more for each event that the script has not been told yet.
+    backlog: Arc<()>,
 }
 
 /// A connection.
@@ -55,33 +81,59 @@ struct Peer {
 
 /// What only people want to know of a worker, and its connection.
 struct Link {
-    conn: Conn,
+    way: Way,
     kind: String,
     capabilities: Vec<String>,
+    weight: u32,
     clock: String,
     interp_ms: Option<u64>,
 }
 
+/// How a worker is told what to do.
+enum Way {
+    Line(Conn),
+    Script(OwnWorker),
+}
+
 impl Coordinator {
-    pub(crate) fn new(settings: Settings) -> Coordinator {
+    /// A coordinator that does not listen yet.
+    ///
+    /// `chooser` is whom of the script to ask for workers, under [`torhost_dispatch::Policy::Asked`].
+    pub(crate) fn new(config: Config, chooser: Option<Callback>) -> Coordinator {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let seed = since_1970.as_nanos() as u64 ^ u64::from(std::process::id()) << 48;
         Coordinator {
-            engine: Engine::new(settings.engine.clone(), seed),
-            settings,
+            engine: Engine::new(config, seed),
+            serving: Serving::default(),
             origin: Instant::now(),
             origin_ms: since_1970.as_millis() as u64,
             epoch: format!("{seed:x}"),
             peers: HashMap::new(),
             links: HashMap::new(),
             watching: HashSet::new(),
+            undecided: Undecided::default(),
+            listeners: Vec::new(),
+            chooser,
+            own: Vec::new(),
+            is_draining: false,
+            is_listening: false,
+            backlog: Arc::default(),
         }
     }
 
-    /// Listens, on all of the addresses and on one port, which it tells.
-    pub(crate) fn listen(&mut self, io: &mut Io, addresses: &[SocketAddr]) -> Result<u16, String> {
+    /// Listens, on all of the addresses and on one port, which it tells. Once only.
+    pub(crate) fn listen(
+        &mut self,
+        io: &mut Io,
+        serving: Serving,
+        addresses: &[SocketAddr],
+    ) -> Result<u16, String> {
+        if self.is_listening {
+            return Err("it listens already".to_owned());
+        }
         let busy = b"ERROR:busy:no more connections can be served; try again later\n";
-        let bound = io.listen_on_all(addresses, self.settings.limits, busy)?;
+        let bound = io.listen_on_all(addresses, serving.limits, busy)?;
+        (self.serving, self.is_listening) = (serving, true);
         Ok(bound[0].port())
     }
 
@@ -89,17 +141,15 @@ impl Coordinator {
         io.now().saturating_duration_since(self.origin)
     }
 
-    fn serve(&mut self, io: &mut Io, conn: Conn, line: &[u8]) -> Result<(), Refusal> {
+    fn serve(
+        &mut self,
+        io: &mut Io,
+        conn: Conn,
+        request: Result<Request<'_>, Refusal>,
+    ) -> Result<(), Refusal> {
         let now = self.now(io);
         let worker = self.peers.get(&conn).and_then(|peer| peer.worker);
-        let request = parse_request(line);
-        let is_answer = matches!(
-            request,
-            Ok(Request::Complete { .. }
-                | Request::Failed { .. }
-                | Request::Progress { .. }
-                | Request::Heartbeat(_))
-        );
+        let is_answer = request.as_ref().is_ok_and(is_of_worker);
         // The engine takes an answer for a sign of life itself, and in the right order.
         if let Some(worker) = worker.filter(|_| !is_answer) {
             self.engine.worker_heard(now, worker);
@@ -107,8 +157,14 @@ impl Coordinator {
         let registered = || worker.ok_or_else(|| Refusal::new(Code::NotAWorker, "REGISTER first"));
         match request? {
             Request::Submit(submission) => {
-                let options = submission.options;
-                self.submit(io, conn, submission.data.into_owned(), options)?;
+                let mut options = submission.options;
+                self.serving.routes.apply(&submission.data, &mut options);
+                let data = submission.data.into();
+                if self.serving.hooks.are_set() {
+                    self.ask(io, conn, data, options);
+                } else {
+                    self.take(io, conn, data, options)?;
+                }
             }
             Request::Complete { handle, result } => {
                 let answer = self
@@ -174,8 +230,8 @@ impl Coordinator {
                 self.answer(io, conn, "PAUSE", &json!({"paused": 1}));
             }
             Request::Resume => {
-                self.answer(io, conn, "RESUME", &json!({"paused": 0}));
-                self.engine.resume(now);
+                self.answer(io, conn, "RESUME", &json!({"paused": u8::from(self.is_draining)}));
+                self.resume(now);
             }
             Request::Watch(on) => {
                 if on {
@@ -183,7 +239,7 @@ impl Coordinator {
                 } else {
                     self.watching.remove(&conn);
                 }
-                self.engine.report_events(!self.watching.is_empty());
+                self.report_events();
                 self.answer(io, conn, "WATCH", &json!({"watching": u8::from(on)}));
             }
             Request::Format(format) => {
@@ -211,28 +267,15 @@ impl Coordinator {
         Ok(())
     }
 
-    fn submit(
+    /// Takes a submission.
+    fn take(
         &mut self,
         io: &mut Io,
         conn: Conn,
-        data: Vec<u8>,
+        data: Arc<[u8]>,
         options: SubmitOptions,
     ) -> Result<(), Refusal> {
-        let mut requires = options.requires.unwrap_or_default();
-        if memchr::memchr2(b'\n', b'\r', &data).is_some() {
-            requires.push(MULTILINE.into());
-        }
-        let submission = torhost_dispatch::Submission {
-            data: data.into(),
-            priority: options.priority.unwrap_or(0),
-            requires,
-            delay: options.delay.unwrap_or_default(),
-            timeout: options.timeout.filter(|timeout| !timeout.is_zero()),
-            deadline: options.deadline.filter(|deadline| !deadline.is_zero()),
-            attempts: options.retries.map(|retries| retries + 1),
-            key: options.key.filter(|key| !key.is_empty()),
-            affinity: options.affinity,
-        };
+        let submission = submission(data, options);
         let accepted = self.engine.submit(self.now(io), submission, Some(Client(conn.0)));
         let accepted = accepted.map_err(not_taken)?;
         io.send(conn, |out| write::accepted(out, accepted.job));
@@ -257,21 +300,28 @@ impl Coordinator {
             return Err(Refusal::new(Code::BadRequest, text));
         }
         if let Some(old) = self.engine.worker_named(&registration.id) {
+            if self.own.contains(&old) {
+                let text = format!("{} is a worker of the coordinator's script", registration.id);
+                return Err(Refusal::new(Code::BadRequest, text));
+            }
             // The same worker on a new connection: the old one is dead, even if nobody has noticed yet.
             self.engine.worker_gone(now, old, "registered again");
-            if let Some(link) = self.links.remove(&old)
-                && link.conn != conn
+            if let Some(Link {
+                way: Way::Line(other),
+                ..
+            }) = self.links.remove(&old)
+                && other != conn
             {
                 let text = format!("worker {} has registered on another connection", registration.id);
-                io.send(link.conn, |out| write::error(out, Code::Replaced, &text));
-                io.close(link.conn);
-                self.forget(link.conn);
+                io.send(other, |out| write::error(out, Code::Replaced, &text));
+                io.close(other);
+                self.forget(other);
             }
         }
         let answer = Registered {
             protocol: 1,
             id: registration.id.clone(),
-            heartbeat: self.settings.heartbeat,
+            heartbeat: self.serving.heartbeat,
             epoch: self.epoch.clone(),
         };
         io.send(conn, |out| write::registered(out, &answer));
@@ -287,25 +337,42 @@ impl Coordinator {
         if registration.protocol >= 1 {
             capabilities.push(MULTILINE.into());
         }
+        let weight = registration.weight.unwrap_or(registration.slots);
         let worker = self.engine.worker_joined(
             now,
             Joining {
                 name: registration.id,
                 capabilities,
                 slots: registration.slots,
-                weight: registration.weight.unwrap_or(registration.slots),
+                weight,
             },
         );
         self.peers.entry(conn).or_default().worker = Some(worker);
         let link = Link {
-            conn,
+            way: Way::Line(conn),
             kind: registration.kind,
             capabilities: registration.capabilities,
+            weight,
             clock: String::new(),
             interp_ms: None,
         };
-        self.links.insert(worker, link);
+        self.add_link(io, worker, link);
         Ok(())
+    }
+
+    fn add_link(&mut self, io: &mut Io, worker: WorkerKey, link: Link) {
+        if self.is_draining {
+            self.drain_worker(io, worker, &link);
+        }
+        self.links.insert(worker, link);
+    }
+
+    /// A request is done, or refused.
+    fn finish(&mut self, io: &mut Io, conn: Conn, done: Result<(), Refusal>) {
+        if let Err(refusal) = done {
+            io.send(conn, |out| write::error(out, refusal.code, &refusal.text));
+        }
+        self.act(io);
     }
 
     /// Does what the engine wants done.
@@ -313,15 +380,20 @@ impl Coordinator {
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Assign { worker, handle, data } => {
-                    if let Some(link) = self.links.get(&worker) {
-                        io.send(link.conn, |out| write::process_job(out, handle, &data));
+                    match self.links.get(&worker).map(|link| &link.way) {
+                        Some(Way::Line(conn)) => {
+                            io.send(*conn, |out| write::process_job(out, handle, &data));
+                        }
+                        Some(Way::Script(own)) => own.assign(io, worker, handle, data),
+                        None => {}
                     }
                 }
-                Output::Cancel { worker, handle } => {
-                    if let Some(link) = self.links.get(&worker) {
-                        io.send(link.conn, |out| write::cancel_job(out, handle));
-                    }
-                }
+                Output::Cancel { worker, handle } => match self.links.get(&worker).map(|link| &link.way) {
+                    Some(Way::Line(conn)) => io.send(*conn, |out| write::cancel_job(out, handle)),
+                    Some(Way::Script(own)) => own.cancel(handle),
+                    None => {}
+                },
+                Output::Choose { job, candidates } => self.choose(io, job, &candidates),
                 Output::Ended {
                     client,
                     job,
@@ -338,47 +410,22 @@ impl Coordinator {
                 }
                 Output::Event(event) => {
                     log_event(&event);
-                    self.tell_watchers(io, &event);
+                    self.tell_event(io, &event);
                 }
             }
         }
     }
 
-    fn tell_watchers(&self, io: &mut Io, event: &Event) {
-        if self.watching.is_empty() {
-            return;
-        }
-        let now = self.now(io);
-        let mut fields = Map::new();
-        let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
-        put("event", json!(event.name));
-        put("time_ms", json!(self.wall(now)));
-        if let Some(job) = event.job {
-            put("job", json!(job.to_string()));
-        }
-        if let Some(worker) = &event.worker {
-            put("worker", json!(**worker));
-        }
-        if let Some(attempt) = event.attempt {
-            put("attempt", json!(attempt.to_string()));
-        }
-        if let Some(reason) = &event.reason {
-            put("reason", json!(reason));
-        }
-        if let Some((percent, note)) = &event.progress {
-            put("percent", json!(percent.to_string()));
-            put("note", json!(note));
-        }
-        let value = Value::Object(fields);
-        for &conn in &self.watching {
-            self.answer(io, conn, "EVENT", &value);
-        }
+    fn report_events(&mut self) {
+        let is_wanted = !(self.watching.is_empty() && self.listeners.is_empty());
+        self.engine.report_events(is_wanted);
     }
 
     fn forget(&mut self, conn: Conn) {
         self.peers.remove(&conn);
+        self.forget_line(conn);
         if self.watching.remove(&conn) {
-            self.engine.report_events(!self.watching.is_empty());
+            self.report_events();
         }
     }
 
@@ -431,7 +478,7 @@ impl Coordinator {
             },
             "slots": slots,
             "slots_used": used,
-            "clients": self.peers.len() - self.links.len(),
+            "clients": self.peers.len() + self.own.len() - self.links.len(),
         })
     }
 
@@ -518,7 +565,7 @@ impl Coordinator {
 
 impl Service for Coordinator {
     fn accepted(&mut self, io: &mut Io, conn: Conn) {
-        let most = self.settings.max_connections;
+        let most = self.serving.max_connections;
         if self.peers.len() >= most {
             let text = format!("{most} connections are open; try again later");
             io.send(conn, |out| write::error(out, Code::Busy, &text));
@@ -529,14 +576,17 @@ impl Service for Coordinator {
     }
 
     fn line(&mut self, io: &mut Io, conn: Conn, line: &[u8]) {
-        if let Err(refusal) = self.serve(io, conn, line) {
-            io.send(conn, |out| write::error(out, refusal.code, &refusal.text));
+        let request = parse_request(line);
+        if self.must_wait(conn, &request) {
+            self.keep_line(io, conn, line);
+        } else {
+            let done = self.serve(io, conn, request);
+            self.finish(io, conn, done);
         }
-        self.act(io);
     }
 
     fn line_too_long(&mut self, io: &mut Io, conn: Conn) {
-        let text = format!("the longest line is {} bytes", self.settings.limits.max_line);
+        let text = format!("the longest line is {} bytes", self.serving.limits.max_line);
         io.send(conn, |out| write::error(out, Code::LineTooLong, &text));
     }
 
@@ -551,7 +601,12 @@ impl Service for Coordinator {
     }
 
     fn woken(&mut self, io: &mut Io) {
-        self.engine.handle_timeout(self.now(io));
+        let now = self.now(io);
+        // The script's own are there for as long as it is.
+        for &worker in &self.own {
+            self.engine.worker_heard(now, worker);
+        }
+        self.engine.handle_timeout(now);
         self.act(io);
     }
 
@@ -559,6 +614,51 @@ impl Service for Coordinator {
         let next = self.engine.poll_timeout();
         io.wake_at(next.and_then(|next| self.origin.checked_add(next)));
     }
+}
+
+/// A submission as the engine has it.
+fn submission(data: Arc<[u8]>, options: SubmitOptions) -> torhost_dispatch::Submission {
+    let mut requires = options.requires.unwrap_or_default();
+    if memchr::memchr2(b'\n', b'\r', &data).is_some() {
+        requires.push(MULTILINE.into());
+    }
+    torhost_dispatch::Submission {
+        data,
+        priority: options.priority.unwrap_or(0),
+        requires,
+        delay: options.delay.unwrap_or_default(),
+        timeout: options.timeout.filter(|timeout| !timeout.is_zero()),
+        deadline: options.deadline.filter(|deadline| !deadline.is_zero()),
+        attempts: options.retries.map(|retries| retries + 1),
+        key: options.key.filter(|key| !key.is_empty()),
+        affinity: options.affinity,
+    }
+}
+
+/// What workers say, and are not answered.
+fn is_of_worker(request: &Request<'_>) -> bool {
+    matches!(
+        request,
+        Request::Complete { .. } | Request::Failed { .. } | Request::Progress { .. } | Request::Heartbeat(_)
+    )
+}
+
+/// What there is to say of an event.
+fn event_fields(event: &Event, time_ms: u64) -> Vec<(&'static str, Value)> {
+    let progress = event.progress.as_ref();
+    let fields = [
+        Some(("event", json!(event.name))),
+        Some(("time_ms", json!(time_ms))),
+        event.job.map(|job| ("job", json!(job.to_string()))),
+        event.worker.as_ref().map(|worker| ("worker", json!(**worker))),
+        event
+            .attempt
+            .map(|attempt| ("attempt", json!(attempt.to_string()))),
+        event.reason.as_ref().map(|reason| ("reason", json!(reason))),
+        progress.map(|(percent, _)| ("percent", json!(percent.to_string()))),
+        progress.map(|(_, note)| ("note", json!(note))),
+    ];
+    fields.into_iter().flatten().collect()
 }
 
 /// What an operator wants to know of.

@@ -36,6 +36,7 @@ codes! {
     NotAWorker "not-a-worker" "only for connections that have sent `REGISTER`"
     Replaced "replaced" "another connection has registered with this worker's id; this one is closed"
     Busy "busy" "too many connections are open; this one is closed"
+    Refused "refused" "the coordinator's script does not admit this job; the text says why"
     QueueFull "queue-full" "too many jobs wait; try again later"
     LineTooLong "line-too-long" "the connection is closed after this"
     Internal "internal" "a mistake in the coordinator; its log has the details"

@@ -1,11 +1,12 @@
 //! What a service acts through: listeners, connections, the time to be woken at.
 use super::connection::{Connection, Progress, Stream};
-use super::{Service, ServiceId, Task};
+use super::{Reach, Service, ServiceId, Task};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
+use std::marker::PhantomData;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -33,7 +34,7 @@ const ENFILE: i32 = rustix::io::Errno::NFILE.raw_os_error();
 pub(crate) struct Conn(pub(crate) u64);
 
 /// What connections of a listener are held to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Limits {
     /// The longest line, in bytes, without its end.
     pub(crate) max_line: usize,
@@ -158,6 +159,14 @@ impl Io {
     /// The time at which this turn began.
     pub(crate) fn now(&self) -> Instant {
         self.now
+    }
+
+    /// How other threads reach the service that is being called, which is of this type.
+    pub(crate) fn reach<S>(&self) -> Reach<S> {
+        Reach {
+            service: self.serving,
+            kind: PhantomData,
+        }
     }
 
     /// Listens for the service that is being called, and tells where: port 0 takes a free one. `busy` is what one is told for
@@ -323,6 +332,25 @@ impl Io {
     }
 
     // --------------------------------------------------------------------------------------------------- for the loop
+
+    /// Closes all that a service has.
+    pub(super) fn close_all(&mut self, owner: ServiceId) {
+        self.wakes.remove(&owner);
+        for place in &mut self.listeners {
+            place.take_if(|listener| listener.owner == owner);
+        }
+        let owned = |connection: &Option<Connection>| {
+            connection
+                .as_ref()
+                .is_some_and(|connection| connection.owner == owner)
+        };
+        for place in 0..self.connections.len() {
+            if owned(&self.connections[place]) {
+                let generation = self.generations[place];
+                self.close(Conn(u64::from(generation) << 32 | place as u64));
+            }
+        }
+    }
 
     /// Waits until there is something to do.
     pub(super) fn wait(&mut self) {
@@ -522,9 +550,13 @@ impl Io {
         connection.lines = buffer;
         let is_more = !left.is_empty() || matches!(progress, Progress::More);
         connection.left = left;
+        let held = connection.held;
         if let Progress::End(reason) = progress {
-            self.fail(conn, reason);
-        } else if is_more {
+            // One that is held is told of its end when it is read again.
+            if !held {
+                self.fail(conn, reason);
+            }
+        } else if is_more && !held {
             self.ready.push(conn);
         }
     }

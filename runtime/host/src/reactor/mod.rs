@@ -93,6 +93,11 @@ impl<S: Service> Reach<S> {
             });
         }));
     }
+
+    /// Closes the service: it is called no more and dropped, and its listeners and connections are closed.
+    pub(crate) fn close(self) {
+        mailbox().post(Box::new(move |reactor| reactor.remove_service(self.service)));
+    }
 }
 
 /// Gives a service to the reactor, which is started if it does not run yet.
@@ -173,6 +178,13 @@ impl Reactor {
             self.services.resize_with(at + 1, || None);
         }
         self.services[at] = Some(service);
+    }
+
+    fn remove_service(&mut self, id: ServiceId) {
+        self.io.close_all(id);
+        if let Some(place) = self.services.get_mut(id.0 as usize) {
+            *place = None;
+        }
     }
 
     /// Calls a service, if it is there. A panic costs it the call, and nobody else anything.

@@ -47,7 +47,7 @@ fn decode(text: &Obj) -> Result<Obj> {
 }
 
 /// A JSON value as the Tcl value that `tor::json decode` gives.
-pub(super) fn to_tcl(value: &Value) -> Obj {
+pub(crate) fn to_tcl(value: &Value) -> Obj {
     match value {
         Value::Null => Obj::from("null"),
         Value::Bool(true) => Obj::from("true"),

@@ -4,17 +4,20 @@
 //! made from it.
 mod callback;
 mod coordinator;
+mod dispatch;
 mod heartbeat;
 mod json;
 mod log;
 mod options;
 mod reference;
+mod settings;
 mod socket;
 mod stats;
 mod topology;
 mod worker;
 
 pub(crate) use callback::{Callback, report};
+pub(crate) use json::to_tcl;
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, OsStr};
@@ -66,6 +69,7 @@ fn commands() -> impl Iterator<Item = &'static Command> {
         socket::COMMANDS,
         heartbeat::COMMANDS,
         worker::COMMANDS,
+        dispatch::COMMANDS,
         log::COMMANDS,
         json::COMMANDS,
         stats::COMMANDS,

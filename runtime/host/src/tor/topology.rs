@@ -32,18 +32,8 @@ pub(super) const COMMANDS: &[Command] = &[
         arguments: (1, None),
         run: |_, args| {
             let name = args[0].to_text()?;
-            let topology = topology()?;
-            match topology.node(&name) {
-                Some(node) => pick(
-                    node_dict(topology, node),
-                    &args[1..],
-                    &format!("the node \"{name}\""),
-                ),
-                None => Err(unknown(format!(
-                    "there is no node \"{name}\": the topology has {}",
-                    listed(topology.nodes.iter().map(|node| node.name.as_str()))
-                ))),
-            }
+            let settings = node_dict(topology()?, node(&name)?);
+            pick(settings, &args[1..], &format!("the node \"{name}\""))
         },
     },
     Command {
@@ -138,6 +128,9 @@ struct Origin {
 static ORIGIN: OnceLock<Origin> = OnceLock::new();
 static TOPOLOGY: OnceLock<std::result::Result<Topology, Error>> = OnceLock::new();
 
+/// The `-errorcode` where there is no topology.
+const NONE: [&str; 3] = ["TOR", "TOPOLOGY", "NONE"];
+
 /// Notes where the topology is to be looked for, and the script that is about to run. Made absolute now: a script may change
 /// directory.
 pub(super) fn set_origin(topology: Option<PathBuf>, script: Option<PathBuf>) {
@@ -190,7 +183,7 @@ fn load() -> Result<Topology> {
             Error::new(format!(
                 "no topology: neither --topology nor TOR_TOPOLOGY names one{looked}"
             ))
-            .with_code(["TOR", "TOPOLOGY", "NONE"])
+            .with_code(NONE)
         })?,
     };
     Topology::load(&file).map_err(|mistakes| {
@@ -211,6 +204,33 @@ pub(super) fn endpoint(word: &str) -> Result<Option<(String, u16)>> {
     }
     let node = topology()?.node(word);
     Ok(node.and_then(|node| Some((node.address.clone(), node.port?))))
+}
+
+/// A node of the script's topology.
+pub(super) fn node(name: &str) -> Result<&'static Node> {
+    let topology = topology()?;
+    topology.node(name).ok_or_else(|| {
+        let known = listed(topology.nodes.iter().map(|node| node.name.as_str()));
+        unknown(format!("there is no node \"{name}\": the topology has {known}"))
+    })
+}
+
+/// The script's topology; none where there is none.
+pub(super) fn topology_if_any() -> Result<Option<&'static Topology>> {
+    match topology() {
+        Ok(topology) => Ok(Some(topology)),
+        Err(error) if error.code() == NONE => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The node that this process is; none if it is none of them.
+pub(super) fn own_node() -> Result<Option<&'static Node>> {
+    if topology_if_any()?.is_none() {
+        return Ok(None);
+    }
+    let name = own_name()?;
+    (!name.is_empty()).then(|| node(&name)).transpose()
 }
 
 /// The topology's `LOG_LEVEL`; none where there is no topology.

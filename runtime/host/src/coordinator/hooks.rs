@@ -1,0 +1,436 @@
+//! Hooks: what a script says to submissions, before they are taken, and what it is told of events.
+use super::{Coordinator, event_fields, is_of_worker};
+use crate::reactor::{Conn, Io, Reach, Service as _};
+use crate::tor::Callback;
+use serde_json::Value;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use torhost_dispatch::Event;
+use torhost_protocol::{Code, Refusal, Request, SubmitOptions, parse_duration};
+use torhost_tcl::{Error, Interp, Obj, Result};
+
+/// How many submissions may be with the script. Connections that have more to submit are read no further.
+const MOST_UNDECIDED: usize = 10_000;
+/// How many events may wait for the script. More are lost.
+const MOST_EVENTS: usize = 100_000;
+
+/// What can be listened to, in the order of `docs/protocol.md`.
+pub(crate) const EVENTS: &[&str] = &[
+    "submitted",
+    "assigned",
+    "progress",
+    "completed",
+    "failed",
+    "retried",
+    "requeued",
+    "cancelled",
+    "expired",
+    "worker-up",
+    "worker-down",
+    "worker-suspect",
+];
+
+/// Who is asked about each submission.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Hooks {
+    /// Whether it is taken.
+    pub(crate) admit: Option<Callback>,
+    /// What else is asked for it.
+    pub(crate) route: Option<Callback>,
+}
+
+impl Hooks {
+    pub(super) fn are_set(&self) -> bool {
+        self.admit.is_some() || self.route.is_some()
+    }
+}
+
+/// A submission that a script is asked about.
+struct Asked {
+    data: Arc<[u8]>,
+    options: SubmitOptions,
+    /// Where it comes from.
+    client: String,
+}
+
+/// What it comes to: the options, or why it is not taken.
+type Decision = Result<SubmitOptions, Refusal>;
+
+/// Submissions that are with the script.
+#[derive(Default)]
+pub(super) struct Undecided {
+    queues: HashMap<Conn, Queue>,
+    /// How many there are in all.
+    count: usize,
+    last: u64,
+    /// Connections with a line that waits for room.
+    waiting: VecDeque<Conn>,
+}
+
+/// Those of a connection, in the order in which they came.
+#[derive(Default)]
+struct Queue {
+    submissions: VecDeque<Submission>,
+    /// A line that must wait. The connection is held meanwhile.
+    line: Option<Vec<u8>>,
+}
+
+struct Submission {
+    number: u64,
+    data: Arc<[u8]>,
+    decision: Option<Decision>,
+}
+
+/// What a coordinator does with a script's answer; none if nobody answers, as when the interpreter is deleted.
+type Then<A> = Box<dyn FnOnce(&mut Coordinator, &mut Io, Option<A>) + Send>;
+
+/// What a coordinator has asked a script.
+pub(super) struct Question<A: Send + 'static> {
+    reach: Reach<Coordinator>,
+    then: Option<Then<A>>,
+}
+
+impl<A: Send + 'static> Question<A> {
+    pub(super) fn new(
+        io: &Io,
+        then: impl FnOnce(&mut Coordinator, &mut Io, Option<A>) + Send + 'static,
+    ) -> Question<A> {
+        Question {
+            reach: io.reach(),
+            then: Some(Box::new(then)),
+        }
+    }
+
+    pub(super) fn answer(mut self, answer: A) {
+        self.tell(Some(answer));
+    }
+
+    fn tell(&mut self, answer: Option<A>) {
+        if let Some(then) = self.then.take() {
+            self.reach
+                .post(move |coordinator, io| then(coordinator, io, answer));
+        }
+    }
+}
+
+impl<A: Send + 'static> Drop for Question<A> {
+    fn drop(&mut self) {
+        self.tell(None);
+    }
+}
+
+impl Coordinator {
+    /// Whether a line must wait for what came before it on its connection, or for room.
+    pub(super) fn must_wait(&self, conn: Conn, request: &std::result::Result<Request<'_>, Refusal>) -> bool {
+        match request {
+            Ok(Request::Submit(_)) => self.undecided.count >= MOST_UNDECIDED,
+            // A worker that does what it should is not answered, so that there is no order to keep.
+            Ok(request)
+                if is_of_worker(request)
+                    && self.peers.get(&conn).is_some_and(|peer| peer.worker.is_some()) =>
+            {
+                false
+            }
+            _ => self.undecided.queues.contains_key(&conn),
+        }
+    }
+
+    /// Keeps a line that must wait, and reads no further.
+    pub(super) fn keep_line(&mut self, io: &mut Io, conn: Conn, line: &[u8]) {
+        self.undecided.queues.entry(conn).or_default().line = Some(line.to_vec());
+        if self.undecided.count >= MOST_UNDECIDED {
+            self.undecided.waiting.push_back(conn);
+        }
+        io.hold(conn, true);
+    }
+
+    /// Forgets what a connection that is gone has said and was not looked at. What is with the script will be decided.
+    pub(super) fn forget_line(&mut self, conn: Conn) {
+        if let Some(queue) = self.undecided.queues.get_mut(&conn) {
+            queue.line = None;
+        }
+    }
+
+    /// Asks the script about a submission.
+    pub(super) fn ask(&mut self, io: &mut Io, conn: Conn, data: Arc<[u8]>, options: SubmitOptions) {
+        let client = io.addresses(conn).map(|(peer, _)| peer.to_string());
+        let undecided = &mut self.undecided;
+        undecided.last += 1;
+        undecided.count += 1;
+        undecided
+            .queues
+            .entry(conn)
+            .or_default()
+            .submissions
+            .push_back(Submission {
+                number: undecided.last,
+                data: data.clone(),
+                decision: None,
+            });
+        let number = undecided.last;
+        let question = Question::new(io, move |coordinator, io, decision| {
+            let gone = || Err(refused("the script that would admit it is gone"));
+            coordinator.decided(io, conn, number, decision.unwrap_or_else(gone));
+        });
+        let asked = Arc::new(Asked {
+            data,
+            options,
+            client: client.unwrap_or_default(),
+        });
+        ask_admit(self.serving.hooks.clone(), asked, question);
+    }
+
+    /// The script has decided. Submissions are taken, and answered, in the order in which they came.
+    fn decided(&mut self, io: &mut Io, conn: Conn, number: u64, decision: Decision) {
+        let Some(queue) = self.undecided.queues.get_mut(&conn) else {
+            return;
+        };
+        let mut submissions = queue.submissions.iter_mut();
+        if let Some(submission) = submissions.find(|submission| submission.number == number) {
+            submission.decision = Some(decision);
+        }
+        while let Some(queue) = self.undecided.queues.get_mut(&conn)
+            && let Some(submission) = queue.submissions.front_mut()
+            && let Some(decision) = submission.decision.take()
+        {
+            let data = submission.data.clone();
+            queue.submissions.pop_front();
+            self.undecided.count -= 1;
+            let taken = decision.and_then(|options| self.take(io, conn, data, options));
+            self.finish(io, conn, taken);
+        }
+        if self
+            .undecided
+            .queues
+            .get(&conn)
+            .is_some_and(|queue| queue.submissions.is_empty())
+        {
+            self.go_on(io, conn);
+        }
+        while self.undecided.count < MOST_UNDECIDED
+            && let Some(conn) = self.undecided.waiting.pop_front()
+        {
+            self.go_on(io, conn);
+        }
+    }
+
+    /// Reads a connection again, from the line on that had to wait.
+    fn go_on(&mut self, io: &mut Io, conn: Conn) {
+        let Some(queue) = self.undecided.queues.get_mut(&conn) else {
+            return;
+        };
+        let line = queue.line.take();
+        if queue.submissions.is_empty() {
+            self.undecided.queues.remove(&conn);
+        }
+        io.hold(conn, false);
+        if let Some(line) = line {
+            self.line(io, conn, &line);
+        }
+    }
+
+    /// Has a script told of events of a kind: one of [`EVENTS`].
+    pub(crate) fn on(&mut self, event: &'static str, callback: Callback) {
+        self.listeners.push((event, callback));
+        self.report_events();
+    }
+
+    /// Tells those who watch and listen what happened.
+    pub(super) fn tell_event(&self, io: &mut Io, event: &Event) {
+        let listeners = self.listeners.iter().filter(|(name, _)| *name == event.name);
+        if self.watching.is_empty() && listeners.clone().next().is_none() {
+            return;
+        }
+        let mut fields = event_fields(event, self.wall(self.now(io)));
+        if !self.watching.is_empty() {
+            let object = fields
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), value.clone()));
+            let value = Value::Object(object.collect());
+            for &conn in &self.watching {
+                self.answer(io, conn, "EVENT", &value);
+            }
+        }
+        // Clients are sent results by themselves.
+        let ended = event.job.and_then(|job| Some(&self.engine.job(job)?.state));
+        if let Some(torhost_dispatch::State::Ended { result, .. }) = ended {
+            fields.push(("result", Value::from(String::from_utf8_lossy(result))));
+        }
+        for (_, callback) in listeners {
+            if Arc::strong_count(&self.backlog) > MOST_EVENTS {
+                log::warn!(
+                    "the script is behind by {MOST_EVENTS} events: it is not told of {}",
+                    event.name
+                );
+                continue;
+            }
+            let (fields, counted) = (fields.clone(), self.backlog.clone());
+            callback.call(move || {
+                drop(counted);
+                let fields = fields
+                    .iter()
+                    .map(|(name, value)| (*name, crate::tor::to_tcl(value)));
+                vec![Obj::dict(fields)]
+            });
+        }
+    }
+}
+
+fn refused(text: impl Into<String>) -> Refusal {
+    Refusal::new(Code::Refused, text)
+}
+
+/// Asks whether a submission is to be taken, and then what else is asked for it.
+fn ask_admit(hooks: Hooks, asked: Arc<Asked>, question: Question<Decision>) {
+    let Hooks { admit, route } = hooks;
+    let Some(admit) = admit else {
+        return ask_route(route, asked, question);
+    };
+    let job = asked.clone();
+    admit.call_then(
+        move || vec![job.dict()],
+        move |interp, outcome| match admitted(interp, outcome) {
+            Ok(()) => ask_route(route, asked, question),
+            Err(refusal) => question.answer(Err(refusal)),
+        },
+    );
+}
+
+fn ask_route(route: Option<Callback>, asked: Arc<Asked>, question: Question<Decision>) {
+    let Some(route) = route else {
+        return question.answer(Ok(asked.options.clone()));
+    };
+    let job = asked.clone();
+    route.call_then(
+        move || vec![job.dict()],
+        move |interp, outcome| {
+            let options = outcome.and_then(|answer| routed(asked.options.clone(), &answer));
+            question.answer(options.map_err(|error| refusal(interp, &error)));
+        },
+    );
+}
+
+fn admitted(interp: &Interp, outcome: Result<Obj>) -> Result<(), Refusal> {
+    match outcome.and_then(|answer| answer.to_bool()) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(refused("this job is not admitted")),
+        Err(error) => Err(refusal(interp, &error)),
+    }
+}
+
+/// What an error of a hook means for the client. One that does not say that it is meant to is reported as a mistake, too.
+fn refusal(interp: &Interp, error: &Error) -> Refusal {
+    if !error
+        .code()
+        .starts_with(&["TOR".to_owned(), "REFUSED".to_owned()])
+    {
+        interp.background_error(error);
+    }
+    refused(error.message())
+}
+
+/// The options of a submission, with those that a script sets.
+fn routed(mut options: SubmitOptions, answer: &Obj) -> Result<SubmitOptions> {
+    for (name, value) in answer.to_dict()? {
+        let name = name.to_text_lossy();
+        let known = ["priority", "requires", "delay", "timeout", "retries", "affinity"];
+        let set = if known.contains(&name.as_str()) {
+            set_option(&mut options, &name, &value)
+        } else {
+            Err(
+                "the options that a route can set are priority, requires, delay, timeout, retries and affinity",
+            )
+        };
+        set.map_err(|expected| Error::new(format!("bad option \"{name}\" of a route: {expected}")))?;
+    }
+    Ok(options)
+}
+
+/// Sets an option of a submission to a value of a script's.
+///
+/// # Errors
+/// What the value must be.
+pub(crate) fn set_option(options: &mut SubmitOptions, name: &str, value: &Obj) -> Result<(), &'static str> {
+    let whole = |range: std::ops::RangeInclusive<i64>| value.to_i64().ok().filter(|n| range.contains(n));
+    let text = || Some(value.to_text_lossy()).filter(|text| !text.is_empty());
+    let duration = || parse_duration(&value.to_text_lossy());
+    match name {
+        "priority" => {
+            let priority = whole(-100..=100).ok_or("priority is a whole number from -100 to 100")?;
+            options.priority = Some(priority as i32);
+        }
+        "requires" => {
+            let words = value.to_list().ok().filter(|words| words.len() <= 16);
+            let words = words.ok_or("requires is a list of at most 16 capabilities")?;
+            options.requires = Some(words.iter().map(Obj::to_text_lossy).collect());
+        }
+        "delay" => {
+            options.delay = Some(duration().ok_or("delay is a duration such as 500ms, 10s or 2m")?);
+        }
+        "timeout" => {
+            options.timeout = Some(duration().ok_or("timeout is a duration such as 500ms, 10s or 2m")?);
+        }
+        "deadline" => {
+            options.deadline = Some(duration().ok_or("deadline is a duration such as 500ms, 10s or 2m")?);
+        }
+        "retries" => {
+            let retries = whole(0..=100).ok_or("retries is a whole number from 0 to 100")?;
+            options.retries = Some(retries as u32);
+        }
+        "key" => options.key = text(),
+        "affinity" => options.affinity = text(),
+        _ => return Err("unknown option"),
+    }
+    Ok(())
+}
+
+impl Asked {
+    /// The submission as a script sees it.
+    fn dict(&self) -> Obj {
+        let options = &self.options;
+        let milliseconds = |duration: std::time::Duration| Obj::from(duration.as_millis() as u64);
+        let requires = options.requires.as_deref().unwrap_or_default();
+        let entries = [
+            Some((
+                "data",
+                Obj::from(String::from_utf8_lossy(&self.data).into_owned()),
+            )),
+            Some(("client", Obj::from(&self.client))),
+            Some(("priority", Obj::from(options.priority.unwrap_or(0)))),
+            Some(("requires", Obj::list(requires))),
+            options.delay.map(|delay| ("delay_ms", milliseconds(delay))),
+            options
+                .timeout
+                .map(|timeout| ("timeout_ms", milliseconds(timeout))),
+            options
+                .deadline
+                .map(|deadline| ("deadline_ms", milliseconds(deadline))),
+            options.retries.map(|retries| ("retries", Obj::from(retries))),
+            options.key.as_ref().map(|key| ("key", Obj::from(key))),
+            options
+                .affinity
+                .as_ref()
+                .map(|affinity| ("affinity", Obj::from(affinity))),
+        ];
+        Obj::dict(entries.into_iter().flatten())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::EVENTS;
+
+    #[test]
+    fn the_page_on_the_protocol_has_these_events() {
+        let page = include_str!("../../../../docs/protocol.md");
+        let events = page
+            .split("They are `submitted ")
+            .nth(1)
+            .and_then(|rest| rest.split('`').next())
+            .unwrap();
+        let events: Vec<&str> = std::iter::once("submitted")
+            .chain(events.split_whitespace())
+            .collect();
+        assert_eq!(events, EVENTS);
+    }
+}
