@@ -11,8 +11,8 @@ pub(crate) use script::{OwnWorker, WorkerTaken};
 use crate::reactor::{Conn, Io, Limits, Service};
 use crate::tor::Callback;
 use hooks::Undecided;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::{Value, json};
-use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -54,9 +54,9 @@ pub(crate) struct Coordinator {
     origin_ms: u64,
     /// Tells one life of the job numbers from the next.
     epoch: String,
-    peers: HashMap<Conn, Peer>,
-    links: HashMap<WorkerKey, Link>,
-    watching: HashSet<Conn>,
+    peers: FxHashMap<Conn, Peer>,
+    links: FxHashMap<WorkerKey, Link>,
+    watching: FxHashSet<Conn>,
     undecided: Undecided,
     /// Whom of the script to tell of which events.
     listeners: Vec<(&'static str, Callback)>,
@@ -108,9 +108,9 @@ impl Coordinator {
             origin: Instant::now(),
             origin_ms: since_1970.as_millis() as u64,
             epoch: format!("{seed:x}"),
-            peers: HashMap::new(),
-            links: HashMap::new(),
-            watching: HashSet::new(),
+            peers: FxHashMap::default(),
+            links: FxHashMap::default(),
+            watching: FxHashSet::default(),
             undecided: Undecided::default(),
             listeners: Vec::new(),
             chooser,

@@ -1,5 +1,6 @@
 //! What a service acts through: listeners, connections, the time to be woken at.
 use super::connection::{Connection, Progress, Stream};
+use super::spin::Spin;
 use super::{Reach, Service, ServiceId, Task};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -97,6 +98,7 @@ struct Listener {
 pub(crate) struct Io {
     poll: Poll,
     events: Events,
+    spin: Spin,
     mailbox: Arc<Mailbox>,
     connections: Vec<Option<Connection>>,
     /// How many connections had each place before: the upper half of [`Conn`].
@@ -133,6 +135,7 @@ impl Io {
         let io = Io {
             poll,
             events: Events::with_capacity(1024),
+            spin: Spin::default(),
             mailbox: mailbox.clone(),
             connections: Vec::new(),
             generations: Vec::new(),
@@ -365,12 +368,24 @@ impl Io {
             Some(next) => Some(next.saturating_duration_since(Instant::now())),
             None => None,
         };
-        if let Err(error) = self.poll.poll(&mut self.events, timeout)
+        let began = Instant::now();
+        let (poll, events) = (&mut self.poll, &mut self.events);
+        let found = !at_once
+            && self.spin.spin(|| {
+                // An error would come again below.
+                let _ = poll.poll(events, Some(Duration::ZERO));
+                !events.is_empty()
+            });
+        if !found
+            && let Err(error) = poll.poll(events, timeout)
             && error.kind() != ErrorKind::Interrupted
         {
             log::error!("cannot wait for sockets: {error}");
         }
         self.now = Instant::now();
+        if !at_once {
+            self.spin.waited(self.now - began);
+        }
         let mut readable = std::mem::take(&mut self.ready);
         let mut writable = Vec::new();
         let mut accepting = std::mem::take(&mut self.accepting);

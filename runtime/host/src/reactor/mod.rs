@@ -11,6 +11,7 @@
 //! unread is cut.
 mod connection;
 mod io;
+mod spin;
 
 pub(crate) use io::{Conn, Io, Limits};
 
