@@ -154,6 +154,7 @@ impl Coordinator {
     /// Asks the script about a submission.
     pub(super) fn ask(&mut self, io: &mut Io, conn: Conn, data: Arc<[u8]>, options: SubmitOptions) {
         let client = io.addresses(conn).map(|(peer, _)| peer.to_string());
+        io.owe(conn, true);
         let undecided = &mut self.undecided;
         undecided.last += 1;
         undecided.count += 1;
@@ -222,6 +223,7 @@ impl Coordinator {
         let line = queue.line.take();
         if queue.submissions.is_empty() {
             self.undecided.queues.remove(&conn);
+            io.owe(conn, false);
         }
         io.hold(conn, false);
         if let Some(line) = line {

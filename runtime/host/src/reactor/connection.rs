@@ -24,6 +24,8 @@ pub(super) struct Connection {
     pub(super) closing: bool,
     /// Not to be read for now.
     pub(super) held: bool,
+    /// Not to be closed when the other side says no more: it is owed answers.
+    pub(super) owed: bool,
     pub(super) max_line: usize,
     pub(super) max_pending: usize,
 }
@@ -52,6 +54,7 @@ impl Connection {
             dirty: false,
             closing: false,
             held: false,
+            owed: false,
             max_line: limits.max_line,
             max_pending: limits.max_pending,
         }
