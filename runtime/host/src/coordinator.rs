@@ -69,6 +69,8 @@ pub(crate) struct Coordinator {
     is_listening: bool,
     /// Counted once more for each event that the script has not been told yet.
     backlog: Arc<()>,
+    /// Too many of them wait.
+    loses_events: bool,
 }
 
 /// A connection.
@@ -118,6 +120,7 @@ impl Coordinator {
             is_draining: false,
             is_listening: false,
             backlog: Arc::default(),
+            loses_events: false,
         }
     }
 

@@ -154,6 +154,7 @@ impl Coordinator {
     /// Asks the script about a submission.
     pub(super) fn ask(&mut self, io: &mut Io, conn: Conn, data: Arc<[u8]>, options: SubmitOptions) {
         let client = io.addresses(conn).map(|(peer, _)| peer.to_string());
+        io.owe(conn, true);
         let undecided = &mut self.undecided;
         undecided.last += 1;
         undecided.count += 1;
@@ -222,6 +223,7 @@ impl Coordinator {
         let line = queue.line.take();
         if queue.submissions.is_empty() {
             self.undecided.queues.remove(&conn);
+            io.owe(conn, false);
         }
         io.hold(conn, false);
         if let Some(line) = line {
@@ -236,9 +238,9 @@ impl Coordinator {
     }
 
     /// Tells those who watch and listen what happened.
-    pub(super) fn tell_event(&self, io: &mut Io, event: &Event) {
-        let listeners = self.listeners.iter().filter(|(name, _)| *name == event.name);
-        if self.watching.is_empty() && listeners.clone().next().is_none() {
+    pub(super) fn tell_event(&mut self, io: &mut Io, event: &Event) {
+        let is_heard = self.listeners.iter().any(|(name, _)| *name == event.name);
+        if self.watching.is_empty() && !is_heard {
             return;
         }
         let mut fields = event_fields(event, self.wall(self.now(io)));
@@ -251,19 +253,15 @@ impl Coordinator {
                 self.answer(io, conn, "EVENT", &value);
             }
         }
+        if !is_heard || self.is_behind() {
+            return;
+        }
         // Clients are sent results by themselves.
         let ended = event.job.and_then(|job| Some(&self.engine.job(job)?.state));
         if let Some(torhost_dispatch::State::Ended { result, .. }) = ended {
             fields.push(("result", Value::from(String::from_utf8_lossy(result))));
         }
-        for (_, callback) in listeners {
-            if Arc::strong_count(&self.backlog) > MOST_EVENTS {
-                log::warn!(
-                    "the script is behind by {MOST_EVENTS} events: it is not told of {}",
-                    event.name
-                );
-                continue;
-            }
+        for (_, callback) in self.listeners.iter().filter(|(name, _)| *name == event.name) {
             let (fields, counted) = (fields.clone(), self.backlog.clone());
             callback.call(move || {
                 drop(counted);
@@ -273,6 +271,20 @@ impl Coordinator {
                 vec![Obj::dict(fields)]
             });
         }
+    }
+
+    /// Whether too many events wait for the script. Once they do, half of them must have been told before there are more.
+    fn is_behind(&mut self) -> bool {
+        let waiting = Arc::strong_count(&self.backlog) - 1;
+        if waiting >= MOST_EVENTS && !self.loses_events {
+            log::warn!(
+                "the script is behind by {waiting} events: it is not told of further ones until it has caught up"
+            );
+            self.loses_events = true;
+        } else if waiting < MOST_EVENTS / 2 {
+            self.loses_events = false;
+        }
+        self.loses_events
     }
 }
 

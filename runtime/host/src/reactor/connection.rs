@@ -33,6 +33,8 @@ pub(super) struct Connection {
     pub(super) read_closed: bool,
     /// Not to be read for now.
     pub(super) held: bool,
+    /// Not to be closed when the other side says no more: it is owed answers.
+    pub(super) owed: bool,
     pub(super) max_line: usize,
     pub(super) max_pending: usize,
 }
@@ -62,6 +64,7 @@ impl Connection {
             closing: false,
             read_closed: false,
             held: false,
+            owed: false,
             max_line: limits.max_line,
             max_pending: limits.max_pending,
         }

@@ -319,6 +319,16 @@ impl Io {
         }
     }
 
+    /// Whether a connection is owed answers that come later. Until they are given it stays, even if the other side says no more.
+    pub(crate) fn owe(&mut self, conn: Conn, owed: bool) {
+        if let Some(connection) = self.connection(conn)
+            && std::mem::replace(&mut connection.owed, owed)
+            && !owed
+        {
+            self.ready.push(conn);
+        }
+    }
+
     /// The other side's address and the own one, of a connection by TCP.
     pub(crate) fn addresses(&mut self, conn: Conn) -> io::Result<(SocketAddr, SocketAddr)> {
         let connection = self.connection(conn);
@@ -567,8 +577,8 @@ impl Io {
         connection.left = left;
         let held = connection.held;
         if let Progress::End(reason) = progress {
-            // One that is held is told of its end when it is read again.
-            if !held {
+            // Otherwise its end is found again when it is read next.
+            if !held && !connection.owed {
                 self.fail(conn, reason);
             }
         } else if is_more && !held {

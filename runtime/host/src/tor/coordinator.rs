@@ -62,7 +62,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
            connections with more to say are read no further. A submission whose client has gone is taken all the same.\n\n\
            Events are those of `WATCH`: `submitted assigned progress completed failed retried requeued cancelled expired worker-up \
            worker-down worker-suspect`. The dict has `event` and `time_ms`, and what applies of `job worker attempt reason percent note`; \
-           that of a job that has ended has its `result`. If the script falls behind by 100,000 events, more are lost.\n\n\
+           that of a job that has ended has its `result`. If the script falls behind by 100,000 events, further ones are lost until it has caught up.\n\n\
            A policy in Tcl is called with a list of the workers that are free and have what the job requires, each a dict with `name slots \
            running capabilities weight completed failed silent_ms`, and a dict of the job: `id data priority requires attempt`, and \
            `affinity` if it has one. It returns the name of one of them. If that one is free no more, or there is none of that name, or \

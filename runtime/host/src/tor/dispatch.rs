@@ -46,7 +46,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
            as `-policy-command {apply {params body}}` |\n\
            | `$d serve ?-option value …?` | listens for workers and clients, once. The options are those of `tor::coordinator serve` that \
            are not the engine's. The same as `tor::coordinator serve -dispatch $d ?-option value …?` |\n\
-           | `$d destroy` | ends it, with its listeners and connections, as does `rename $d {}` |\n\n\
+           | `$d destroy` | ends it, with its listeners and connections, as does `rename $d {}`. What was on its way to the script still comes |\n\n\
            Errors have `-errorcode {TOR DISPATCH …}`: `UNKNOWN_JOB`, `STALE_ATTEMPT` (a handle that no worker of the script has, or that counts \
            no more), `QUEUE_FULL`, `WORKER` (a name that is taken, or unknown), `OPTION` (bad options and values).",
     example: "set d [tor::dispatch create -policy least_loaded -on completed {apply {{event} {puts [dict get $event result]}}}]\n\
