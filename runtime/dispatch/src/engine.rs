@@ -6,9 +6,10 @@ use crate::job::{Job, Outcome, Progress, State, Submission};
 use crate::jobs::Jobs;
 use crate::output::{Client, Event, Output};
 use crate::random::Random;
+use crate::stored::{Stored, StoredState};
 use crate::worker::{Joining, Worker, WorkerKey, WorkerState};
 use rustc_hash::FxHashMap;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use torhost_protocol::{Handle, JobId};
@@ -24,17 +25,17 @@ pub struct Engine {
     jobs: Jobs,
     last_job: u64,
     last_rank: u64,
-    /// By submission key.
-    keys: FxHashMap<Arc<str>, JobId>,
+    /// By submission key. What others choose is hashed so that they cannot choose collisions.
+    keys: HashMap<Arc<str>, JobId>,
     /// Ended jobs, in the order in which they ended.
     ended: VecDeque<(Duration, JobId)>,
     /// When the timer for forgetting them is set for.
     forgets_at: Option<Duration>,
     classes: FxHashMap<ClassId, Class>,
-    by_requirement: FxHashMap<Vec<String>, ClassId>,
+    by_requirement: HashMap<Vec<String>, ClassId>,
     last_class: u32,
     workers: BTreeMap<WorkerKey, Worker>,
-    by_name: FxHashMap<Arc<str>, WorkerKey>,
+    by_name: HashMap<Arc<str>, WorkerKey>,
     last_worker: u64,
     /// The worker that got the last job, and how many jobs were given out in all.
     last_assigned: WorkerKey,
@@ -47,6 +48,7 @@ pub struct Engine {
     counts: Counts,
     paused: bool,
     events: bool,
+    records: bool,
     outputs: VecDeque<Output>,
     random: Random,
 }
@@ -139,14 +141,14 @@ impl Engine {
             jobs: Jobs::default(),
             last_job: 0,
             last_rank: 0,
-            keys: FxHashMap::default(),
+            keys: HashMap::new(),
             ended: VecDeque::new(),
             forgets_at: None,
             classes: FxHashMap::default(),
-            by_requirement: FxHashMap::default(),
+            by_requirement: HashMap::new(),
             last_class: 0,
             workers: BTreeMap::new(),
-            by_name: FxHashMap::default(),
+            by_name: HashMap::new(),
             last_worker: 0,
             last_assigned: WorkerKey(0),
             assignments: 0,
@@ -156,8 +158,75 @@ impl Engine {
             counts: Counts::default(),
             paused: false,
             events: false,
+            records: false,
             outputs: VecDeque::new(),
             random: Random(seed),
+        }
+    }
+
+    /// An engine that goes on with the jobs of an earlier one. Those that were with a worker are queued, where they stood before. `now` is
+    /// measured from the same origin as the stored times, so a host that keeps them chooses one that outlives it, such as 1970.
+    ///
+    /// It records, as after [`Engine::record`]. `last_job` is the highest number that may have been given. A job whose acceptance was not recorded may still be with a worker,
+    /// so its number must not be given to another job.
+    pub fn restore(
+        config: Config,
+        seed: u64,
+        now: Duration,
+        last_job: u64,
+        jobs: impl IntoIterator<Item = Stored>,
+    ) -> Engine {
+        let mut engine = Engine::new(config, seed);
+        let mut jobs: Vec<Stored> = jobs.into_iter().collect();
+        jobs.sort_unstable_by_key(|job| job.id);
+        for job in jobs {
+            engine.restore_job(now, job);
+        }
+        engine.last_job = engine.last_job.max(last_job);
+        engine.ended.make_contiguous().sort_unstable();
+        engine.records = true;
+        engine.forget(now);
+        engine
+    }
+
+    fn restore_job(&mut self, now: Duration, stored: Stored) {
+        let id = stored.id;
+        (self.last_job, self.last_rank) = (self.last_job.max(id.0), self.last_rank.max(stored.rank));
+        if let Some(key) = &stored.submission.key {
+            self.keys.insert(key.as_str().into(), id);
+        }
+        let mut job = Job {
+            class: ClassId(0),
+            state: State::Delayed { until: now },
+            attempt: stored.attempt,
+            failures: stored.failures,
+            failed_attempt: stored.failed_attempt,
+            losses: stored.losses,
+            worker: stored.worker,
+            progress: None,
+            submitted: stored.submitted,
+            rank: stored.rank,
+            waiting: Vec::new(),
+            submission: stored.submission,
+        };
+        match stored.state {
+            StoredState::Ended { outcome, at, result } => {
+                *self.ended_count(outcome) += 1;
+                self.ended.push_back((at, id));
+                job.state = State::Ended { outcome, at, result };
+                self.jobs.insert(id, job);
+            }
+            StoredState::Waiting { until } => {
+                // What was accepted is kept, however many different requirements are allowed by now.
+                job.class = self.class_of(&job.submission.requires);
+                self.jobs.insert(id, job);
+                self.count_as_delayed(id);
+                if until > now {
+                    self.delay(id, until);
+                } else {
+                    self.enqueue(now, id);
+                }
+            }
         }
     }
 
@@ -196,6 +265,11 @@ impl Engine {
     /// lost.
     pub fn report_events(&mut self, wanted: bool) {
         self.events = wanted;
+    }
+
+    /// Whether [`Output::Record`] is wanted. At first it is not.
+    pub fn record(&mut self, wanted: bool) {
+        self.records = wanted;
     }
 
     /// The settings.
@@ -240,7 +314,7 @@ impl Engine {
 
     // ----------------------------------------------------------------------------------------------------------- jobs
 
-    /// Takes a job. `client` is told how it ends; so is the one who submits a job whose key is known, of the job of that key.
+    /// Takes a job, in memory; [`Output::Record`] tells when a client may be told of it. `client` is told how it ends; so is the one who submits a job whose key is known, of the job of that key.
     ///
     /// # Errors
     /// When too much waits already.
@@ -655,6 +729,11 @@ impl Engine {
 
     /// A job that is new, or new again, is counted and waits.
     fn begin(&mut self, now: Duration, id: JobId, delay: Duration) {
+        self.count_as_delayed(id);
+        self.start_waiting(now, id, delay);
+    }
+
+    fn count_as_delayed(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(id) else { return };
         if let Some(deadline) = job.deadline() {
             self.timers.insert((deadline, Timer::Deadline(id)));
@@ -663,7 +742,6 @@ impl Engine {
             class.jobs += 1;
         }
         self.counts.delayed += 1;
-        self.start_waiting(now, id, delay);
     }
 
     /// A job that is counted as delayed waits, for a time or for a worker.
@@ -671,10 +749,16 @@ impl Engine {
         let Some(job) = self.jobs.get_mut(id) else { return };
         self.last_rank += 1;
         job.rank = self.last_rank;
+        self.note(id);
         if delay.is_zero() {
             self.enqueue(now, id);
         } else {
-            let until = now.saturating_add(delay);
+            self.delay(id, now.saturating_add(delay));
+        }
+    }
+
+    fn delay(&mut self, id: JobId, until: Duration) {
+        if let Some(job) = self.jobs.get_mut(id) {
             job.state = State::Delayed { until };
             self.timers.insert((until, Timer::Due(id)));
         }
@@ -847,6 +931,7 @@ impl Engine {
         worker.standing.pass += worker.stride;
         worker.running.insert(handle);
         let (name, data) = (worker.name.clone(), job.submission.data.clone());
+        self.note(id);
         self.outputs.push_back(Output::Assign {
             worker: key,
             handle,
@@ -898,7 +983,9 @@ impl Engine {
             (event.job, event.worker) = (Some(id), name);
             event.reason = Some(String::from_utf8_lossy(&message).into_owned());
         });
-        if !waits {
+        if waits {
+            self.note(id);
+        } else {
             self.counts.running -= 1;
             self.counts.delayed += 1;
             let wait = self.backoff(failures);
@@ -947,6 +1034,7 @@ impl Engine {
             // With its old rank it is before all that have not been given out yet.
             self.counts.running -= 1;
             self.counts.delayed += 1;
+            self.note(handle.job);
             self.enqueue(now, handle.job);
         }
     }
@@ -997,6 +1085,7 @@ impl Engine {
             State::Ended { .. } => return,
         }
         *self.ended_count(outcome) += 1;
+        self.note(id);
         for client in waiting {
             self.outputs.push_back(Output::Ended {
                 client,
@@ -1036,10 +1125,15 @@ impl Engine {
         }
     }
 
-    /// Somebody is told nothing more of a job.
-    pub fn stop_waiting(&mut self, id: JobId, client: Client) {
+    /// How many are told when a job ends.
+    pub fn waiting(&self, id: JobId) -> usize {
+        self.jobs.get(id).map_or(0, |job| job.waiting.len())
+    }
+
+    /// Only those are told when a job ends, of those who would be, whom `wanted` names.
+    pub fn keep_waiting(&mut self, id: JobId, wanted: impl FnMut(&Client) -> bool) {
         if let Some(job) = self.jobs.get_mut(id) {
-            job.waiting.retain(|&other| other != client);
+            job.waiting.retain(wanted);
         }
     }
 
@@ -1066,6 +1160,7 @@ impl Engine {
                     self.keys.remove(key.as_str());
                 }
                 self.jobs.remove(id);
+                self.note(id);
             }
         }
         // More are left: they go a little later, so that nobody waits for it.
@@ -1082,15 +1177,16 @@ impl Engine {
         if self.counts.queued + self.counts.delayed >= self.config.max_queued {
             return Err(SubmitError::QueueFull(self.config.max_queued));
         }
-        self.class_of(requires)
+        let is_new = !self.by_requirement.contains_key(requires);
+        if is_new && self.classes.len() >= self.config.max_classes {
+            return Err(SubmitError::TooManyClasses);
+        }
+        Ok(self.class_of(requires))
     }
 
-    fn class_of(&mut self, requires: &Vec<String>) -> Result<ClassId, SubmitError> {
+    fn class_of(&mut self, requires: &Vec<String>) -> ClassId {
         if let Some(&id) = self.by_requirement.get(requires) {
-            return Ok(id);
-        }
-        if self.classes.len() >= self.config.max_classes {
-            return Err(SubmitError::TooManyClasses);
+            return id;
         }
         self.last_class += 1;
         let id = ClassId(self.last_class);
@@ -1113,7 +1209,7 @@ impl Engine {
         }
         self.classes.insert(id, class);
         self.by_requirement.insert(requires.clone(), id);
-        Ok(id)
+        id
     }
 
     /// A job of the class has ended; a class without jobs goes, unless there is room for it.
@@ -1132,6 +1228,13 @@ impl Engine {
                     worker.classes.retain(|&other| other != id);
                 }
             }
+        }
+    }
+
+    /// What is kept of a job must change.
+    fn note(&mut self, id: JobId) {
+        if self.records {
+            self.outputs.push_back(Output::Record(id));
         }
     }
 

@@ -42,6 +42,7 @@ mod job;
 mod jobs;
 mod output;
 mod random;
+mod stored;
 mod worker;
 
 pub use class::Place;
@@ -50,4 +51,5 @@ pub use detector::Detector;
 pub use engine::{Accepted, AnswerError, Counts, Engine, RetryError, SubmitError, UnknownJob};
 pub use job::{Job, Outcome, Progress, State, Submission};
 pub use output::{Client, Event, Output};
+pub use stored::{Stored, StoredState};
 pub use worker::{Joining, Worker, WorkerKey, WorkerState};

@@ -20,6 +20,14 @@ pub enum Output {
         /// What to process.
         data: Arc<[u8]>,
     },
+    /// Keep what [`crate::Stored::of`] says of this job now, or drop what is kept if the engine knows it no more. Only after
+    /// [`crate::Engine::record`].
+    ///
+    /// A host that promises more than it can remember keeps two rules. The acceptance that `submit` returned is told to the
+    /// client only when the record that came with it is on disk; and what a later [`Output::Ended`] says is told only when all records
+    /// before it are. Everything else need not wait: an attempt whose beginning was not recorded is made again, and may then have
+    /// a handle that was given before, but an answer counts only from the worker that has it now.
+    Record(JobId),
     /// Tell a worker to stop an attempt. Its slot is free again when it answers.
     Cancel {
         /// The worker.

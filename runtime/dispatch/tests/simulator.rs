@@ -7,11 +7,11 @@
 //!
 //! `SEEDS` is how many seeds are tried. After every input the world compares the engine with what it knows itself: see
 //! `World::check`.
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 use torhost_dispatch::{
     AnswerError, Client, Config, Detection, Engine, Joining, Outcome, Output, Policy, Progress, State,
-    Submission, WorkerKey, WorkerState,
+    Stored, StoredState, Submission, WorkerKey, WorkerState,
 };
 use torhost_protocol::{Handle, JobId};
 
@@ -73,6 +73,8 @@ enum Happening {
     ToEngine(WorkerKey, Handle, Answer),
     Heard(WorkerKey),
     Chosen(JobId, Option<WorkerKey>),
+    Sync,
+    Crash,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,6 +101,74 @@ struct SimWorker {
     last_in: Duration,
 }
 
+/// What is on disk, what is not yet, and what clients were promised on the strength of it.
+#[derive(Default)]
+struct Journal {
+    rows: BTreeMap<JobId, Stored>,
+    /// Records that would be lost, in order.
+    unsynced: VecDeque<(JobId, Option<Stored>)>,
+    /// What may be said when so many records in all are synced.
+    held: VecDeque<(u64, Promise)>,
+    recorded: u64,
+    synced: u64,
+    is_sync_planned: bool,
+    accepted: BTreeSet<JobId>,
+    results: BTreeMap<JobId, (Outcome, Vec<u8>)>,
+}
+
+enum Promise {
+    Accepted(JobId),
+    Result(JobId, Outcome, Vec<u8>),
+}
+
+impl Journal {
+    fn promise(&mut self, promise: Promise) {
+        self.held.push_back((self.recorded, promise));
+    }
+
+    /// The next so many records are on disk; what was held for them is said.
+    fn sync(&mut self, count: usize) {
+        for (id, row) in self.unsynced.drain(..count.min(self.unsynced.len())) {
+            self.synced += 1;
+            match row {
+                Some(row) => self.rows.insert(id, row),
+                None => self.rows.remove(&id),
+            };
+        }
+        while self
+            .held
+            .front()
+            .is_some_and(|(record, _)| *record <= self.synced)
+        {
+            match self.held.pop_front() {
+                Some((_, Promise::Accepted(id))) => drop(self.accepted.insert(id)),
+                Some((_, Promise::Result(id, outcome, result))) => {
+                    drop(self.results.insert(id, (outcome, result)));
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// What was not synced is lost. Nothing that was promised is.
+    fn crash(&mut self) {
+        self.unsynced.clear();
+        self.held.clear();
+        self.recorded = self.synced;
+        self.is_sync_planned = false;
+        for id in &self.accepted {
+            assert!(self.rows.contains_key(id), "{id}: was accepted, and is lost");
+        }
+        for (id, (outcome, result)) in &self.results {
+            let kept = &self.rows[id].state;
+            assert!(
+                matches!(kept, StoredState::Ended { outcome: o, result: r, .. } if o == outcome && **r == **result),
+                "{id}: the client was told {outcome:?}, and kept is {kept:?}"
+            );
+        }
+    }
+}
+
 struct World {
     random: Random,
     now: Duration,
@@ -113,16 +183,29 @@ struct World {
     retried: HashSet<JobId>,
     /// Jobs without an outcome, as far as the world knows.
     live: BTreeSet<JobId>,
+    /// None where the engine keeps everything in memory.
+    journal: Option<Journal>,
+    /// Jobs that the engine has accepted and not lost in a crash.
+    known: BTreeSet<JobId>,
+    /// Those of them that were submitted with a key.
+    keys: HashMap<String, JobId>,
+    /// The last id that was ever given.
+    last_id: JobId,
     /// How each job ended, and how often its client was told.
     ended: BTreeMap<JobId, (Outcome, Vec<u8>, u32)>,
-    /// The last attempt that was handed out, and to whom.
-    last_assigned: HashMap<JobId, (Handle, WorkerKey)>,
+    /// Jobs that had ended when the engine was restored; their clients ask again.
+    untold: BTreeSet<JobId>,
+    /// The last attempt that was handed out, and to whom: by which connection, and which worker.
+    last_assigned: HashMap<JobId, (Handle, Option<WorkerKey>, usize)>,
     names: HashMap<WorkerKey, usize>,
     /// What each connected worker was sent and has not answered.
     held: HashMap<WorkerKey, HashSet<Handle>>,
     accepted: u64,
+    /// The job whose acceptance is to be told, if this input has brought one.
+    accepting: Option<JobId>,
     taken: u64,
     stale: u64,
+    crashes: u64,
 }
 
 impl World {
@@ -153,6 +236,8 @@ impl World {
         };
         let mut engine = Engine::new(config, random.next());
         engine.report_events(random.chance(20));
+        let journal = random.chance(50).then(Journal::default);
+        engine.record(journal.is_some());
         let capabilities = [vec!["cpu", "gpu"], vec!["cpu"], vec!["gpu"], vec![]];
         let count = 2 + random.below(6) as usize;
         let workers = (0..count).map(|n| SimWorker {
@@ -175,14 +260,21 @@ impl World {
             paused: false,
             asked: None,
             retried: HashSet::new(),
+            journal,
+            known: BTreeSet::new(),
+            keys: HashMap::new(),
+            last_id: JobId(0),
             live: BTreeSet::new(),
             ended: BTreeMap::new(),
+            untold: BTreeSet::new(),
             last_assigned: HashMap::new(),
             names: HashMap::new(),
             held: HashMap::new(),
             accepted: 0,
+            accepting: None,
             taken: 0,
             stale: 0,
+            crashes: 0,
         };
         world.plan_everything();
         world
@@ -216,6 +308,12 @@ impl World {
                 }
             };
             self.at(when, happening);
+        }
+        if self.journal.is_some() {
+            for _ in 0..self.random_below(4) {
+                let when = MS * self.random_below(trouble);
+                self.at(when, Happening::Crash);
+            }
         }
         // In the end everything works again: all start anew, as after an operator's intervention.
         self.at(TROUBLE + MS * 5000, Happening::Resume);
@@ -282,7 +380,7 @@ impl World {
             Happening::Submit => self.submit(),
             Happening::Cancel(number) => {
                 let known = self.engine.cancel(now, JobId(number)).is_ok();
-                assert_eq!(known, number <= self.accepted);
+                assert_eq!(known, self.known.contains(&JobId(number)));
             }
             Happening::Retry(number) => {
                 let id = JobId(number);
@@ -293,6 +391,13 @@ impl World {
                     self.ended.remove(&id);
                     self.live.insert(id);
                     self.retried.insert(id);
+                    self.untold.remove(&id);
+                    if let Some(journal) = &mut self.journal {
+                        journal.results.remove(&id);
+                        let is_of =
+                            |promise: &Promise| matches!(promise, Promise::Result(job, ..) if *job == id);
+                        journal.held.retain(|(_, promise)| !is_of(promise));
+                    }
                     // Its client asks again.
                     self.engine.wait(id, Client(number)).expect("known");
                 }
@@ -337,6 +442,14 @@ impl World {
             Happening::ToWorker(worker, key, handle, cancel) => self.worker_gets(worker, key, handle, cancel),
             Happening::ToEngine(key, handle, answer) => self.engine_gets(key, handle, answer),
             Happening::Heard(key) => self.engine.worker_beat(now, key),
+            Happening::Sync => {
+                let count = 1 + self.random_below(30) as usize;
+                if let Some(journal) = &mut self.journal {
+                    journal.is_sync_planned = false;
+                    journal.sync(count);
+                }
+            }
+            Happening::Crash => self.crash(),
             Happening::Chosen(job, worker) => {
                 assert_eq!(self.asked.take(), Some(job));
                 self.engine.chosen(now, job, worker);
@@ -367,18 +480,30 @@ impl World {
         if self.random.chance(20) {
             submission.key = Some(format!("unique{}", self.random_below(8)));
         }
-        let client = Client(self.accepted + 1);
+        let client = Client(self.engine.last_job() + 1);
+        let key = submission.key.clone();
+        let same = key.as_ref().and_then(|key| self.keys.get(key)).copied();
         let accepted = self
             .engine
             .submit(self.now, submission, Some(client))
             .expect("room");
+        assert_eq!(
+            (!accepted.is_new).then_some(accepted.job),
+            same,
+            "one job for each key"
+        );
         if accepted.is_new {
             self.accepted += 1;
-            assert_eq!(accepted.job, JobId(self.accepted));
+            assert_eq!(accepted.job, JobId(client.0));
+            assert!(self.last_id < accepted.job, "{}: is given again", accepted.job);
+            self.last_id = accepted.job;
+            self.keys.extend(key.map(|key| (key, accepted.job)));
+            self.known.insert(accepted.job);
             self.live.insert(accepted.job);
+            self.accepting = Some(accepted.job);
         } else {
             // The second client is one too many for the count of those that are told.
-            self.engine.stop_waiting(accepted.job, client);
+            self.engine.keep_waiting(accepted.job, |&other| other != client);
         }
     }
 
@@ -516,9 +641,9 @@ impl World {
         };
         let last = self.last_assigned.get(&handle.job).copied();
         // Another connection of the same worker, or another attempt, has no say.
-        let same_worker = last.is_some_and(|(_, other)| self.names.get(&other) == self.names.get(&key));
+        let same_worker = last.is_some_and(|(_, _, other)| self.names.get(&key) == Some(&other));
         let counts =
-            last.is_some_and(|(last, _)| last == handle) && same_worker && self.live.contains(&handle.job);
+            last.is_some_and(|(last, ..)| last == handle) && same_worker && self.live.contains(&handle.job);
         let outcome = match answer {
             Answer::Complete => {
                 held.remove(&handle);
@@ -548,11 +673,14 @@ impl World {
             Err(AnswerError::StaleAttempt) => {
                 self.stale += 1;
                 // An attempt that failed and waits for its next is still the last, and failed but once.
-                let fresh =
-                    counts && answer == Answer::Complete && last.is_some_and(|(_, other)| other == key);
+                let fresh = counts
+                    && answer == Answer::Complete
+                    && last.is_some_and(|(_, other, _)| other == Some(key));
                 let running = self.state(handle.job) == "running";
                 assert!(!(fresh && running), "{handle}: an answer that counts was refused");
             }
+            // A job whose acceptance was lost, and never told.
+            Err(AnswerError::UnknownJob) if !self.known.contains(&handle.job) => {}
             Err(AnswerError::UnknownJob) => panic!("{handle}: the engine has lost this job"),
         }
     }
@@ -572,10 +700,11 @@ impl World {
                         self.live.contains(&handle.job),
                         "{handle}: has ended, and is handed out"
                     );
-                    let previous = self.last_assigned.insert(handle.job, (handle, key));
-                    let attempt = previous.map_or(1, |(last, _)| last.attempt + 1);
-                    assert_eq!(handle.attempt, attempt, "{handle}: attempts are counted");
                     let worker = self.names[&key];
+                    let now = (handle, Some(key), worker);
+                    let previous = self.last_assigned.insert(handle.job, now);
+                    let attempt = previous.map_or(1, |(last, ..)| last.attempt + 1);
+                    assert_eq!(handle.attempt, attempt, "{handle}: attempts are counted");
                     let held = self
                         .held
                         .get_mut(&key)
@@ -613,9 +742,15 @@ impl World {
                     let entry = self.ended.entry(job).or_insert((outcome, result.to_vec(), 0));
                     entry.2 += 1;
                     assert_eq!(entry.2, 1, "{job}: told twice");
-                    assert!(self.live.remove(&job), "{job}: ended twice");
+                    assert!(
+                        self.live.remove(&job) || self.untold.remove(&job),
+                        "{job}: ended twice"
+                    );
+                    if let Some(journal) = &mut self.journal {
+                        journal.promise(Promise::Result(job, outcome, result.to_vec()));
+                    }
                     if outcome == Outcome::Completed {
-                        let (handle, _) = self.last_assigned[&job];
+                        let (handle, ..) = self.last_assigned[&job];
                         let right = format!("{handle} by ");
                         assert!(
                             result.starts_with(right.as_bytes()),
@@ -623,10 +758,94 @@ impl World {
                         );
                     }
                 }
+                Output::Record(job) => {
+                    let row = self.engine.job(job).map(|known| Stored::of(job, known));
+                    let journal = self.journal.as_mut().expect("records are wanted");
+                    journal.recorded += 1;
+                    journal.unsynced.push_back((job, row));
+                }
                 Output::Event(_) => {}
             }
         }
+        self.plan_sync();
         self.check_order(queued_before, &given);
+    }
+
+    /// What came of this input is told when it is on disk, which takes a while.
+    fn plan_sync(&mut self) {
+        let accepting = self.accepting.take();
+        let wait = MS * self.random_below(100);
+        let Some(journal) = &mut self.journal else { return };
+        if let Some(job) = accepting {
+            journal.promise(Promise::Accepted(job));
+        }
+        if !journal.unsynced.is_empty() && !std::mem::replace(&mut journal.is_sync_planned, true) {
+            self.at(self.now + wait, Happening::Sync);
+        }
+    }
+
+    /// The engine's process dies, and another goes on with what is on disk. All connections break; clients ask for their jobs.
+    fn crash(&mut self) {
+        let Some(mut journal) = self.journal.take() else {
+            return;
+        };
+        self.crashes += 1;
+        journal.crash();
+        for worker in 0..self.workers.len() {
+            if self.workers[worker].connection.take().is_some() {
+                let wait = MS * (100 + self.random_below(3000));
+                self.at(self.now + wait, Happening::Join(worker));
+            }
+        }
+        let connected = std::mem::take(&mut self.queue);
+        self.queue = connected
+            .into_iter()
+            .filter(|std::cmp::Reverse((.., happening))| {
+                !matches!(
+                    happening,
+                    Happening::Broken(_)
+                        | Happening::Beat(..)
+                        | Happening::ToWorker(..)
+                        | Happening::ToEngine(..)
+                        | Happening::Heard(_)
+                        | Happening::Chosen(..)
+                        | Happening::Sync
+                )
+            })
+            .collect();
+        self.names.clear();
+        self.held.clear();
+        (self.asked, self.paused) = (None, false);
+        let config = self.engine.config().clone();
+        // The numbers of jobs that are lost may be with a worker.
+        let last_job = self.engine.last_job();
+        let rows = journal.rows.values().rev().cloned();
+        self.engine = Engine::restore(config, self.random.next(), self.now, last_job, rows);
+        self.known = journal.rows.keys().copied().collect();
+        self.accepted = self.known.len() as u64;
+        let keyed = |(&id, row): (&JobId, &Stored)| Some((row.submission.key.clone()?, id));
+        self.keys = journal.rows.iter().filter_map(keyed).collect();
+        self.live.clear();
+        self.untold.clear();
+        self.ended.clear();
+        self.last_assigned.clear();
+        for (&id, row) in &journal.rows {
+            match &row.state {
+                StoredState::Waiting { .. } => drop(self.live.insert(id)),
+                StoredState::Ended { outcome, result, .. } => {
+                    self.untold.insert(id);
+                    self.ended.insert(id, (*outcome, result.to_vec(), 0));
+                }
+            }
+            if let Some(worker) = &row.worker {
+                let worker = worker.trim_start_matches("worker").parse().expect("a number");
+                let attempt = row.attempt;
+                let handle = Handle { job: id, attempt };
+                self.last_assigned.insert(id, (handle, None, worker));
+            }
+            self.engine.wait(id, Client(id.0)).expect("known");
+        }
+        self.journal = Some(journal);
     }
 
     /// Chooses a worker for a job: soon or late, one of the candidates, another, or none.
@@ -787,15 +1006,16 @@ fn nothing_is_lost_whatever_happens() {
         Some(seed) => seed..seed + 1,
         None => 0..number("SEEDS").unwrap_or(4000),
     };
-    let (mut jobs, mut taken, mut stale) = (0, 0, 0);
+    let (mut jobs, mut taken, mut stale, mut crashes) = (0, 0, 0, 0);
     for seed in seeds.clone() {
         let outcome = std::panic::catch_unwind(|| {
             let mut world = World::new(seed);
             world.run();
-            (world.accepted, world.taken, world.stale)
+            (world.accepted, world.taken, world.stale, world.crashes)
         });
         match outcome {
-            Ok((accepted, results, refused)) => {
+            Ok((accepted, results, refused, crashed)) => {
+                crashes += crashed;
                 jobs += accepted;
                 taken += results;
                 stale += refused;
@@ -809,8 +1029,8 @@ fn nothing_is_lost_whatever_happens() {
     // A world in which nothing goes wrong would prove nothing.
     if seeds.end - seeds.start > 100 {
         assert!(
-            taken * 10 > jobs * 5 && taken < jobs && stale * 100 > jobs,
-            "{taken} {stale} of {jobs}"
+            taken * 10 > jobs * 5 && taken < jobs && stale * 100 > jobs && crashes > seeds.end / 4,
+            "{taken} {stale} of {jobs}, {crashes} crashes"
         );
     }
 }

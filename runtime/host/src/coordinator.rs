@@ -214,7 +214,15 @@ impl Coordinator {
             Request::Workers => self.answer(io, conn, "WORKERS", &self.workers_value(now)),
             Request::Wait(id) => {
                 self.answer_state(io, conn, "WAIT", id)?;
+                // It is known, or there would be no answer.
                 let _ = self.engine.wait(id, Client(conn.0));
+                // Those who have gone are left out from time to time.
+                let waiting = self.engine.waiting(id);
+                if waiting >= 64 && waiting.is_power_of_two() {
+                    let peers = &self.peers;
+                    self.engine
+                        .keep_waiting(id, |client| peers.contains_key(&Conn(client.0)));
+                }
             }
             Request::Cancel(id) => {
                 self.engine.cancel(now, id).map_err(|_| unknown(id))?;
@@ -411,6 +419,8 @@ impl Coordinator {
                         write::result(out, job, outcome.name(), &result)
                     });
                 }
+                // Nothing is kept yet, and so nothing waits for it.
+                Output::Record(_) => {}
                 Output::Event(event) => {
                     log_event(&event);
                     self.tell_event(io, &event);

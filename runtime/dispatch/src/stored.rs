@@ -1,0 +1,78 @@
+//! What is kept of a job, for an engine that goes on after its host was stopped.
+use crate::job::{Job, Outcome, State, Submission};
+use std::sync::Arc;
+use std::time::Duration;
+use torhost_protocol::JobId;
+
+/// All of a job that must be kept to restore it: see [`crate::Engine::restore`]. Cheap to make, since data and results are shared.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored {
+    /// Its id.
+    pub id: JobId,
+    /// As it was submitted.
+    pub submission: Submission,
+    /// When it was submitted.
+    pub submitted: Duration,
+    /// Where it stands.
+    pub state: StoredState,
+    /// Its place among the jobs of its priority: lower is sooner.
+    pub rank: u64,
+    /// The last attempt that began; 0 before the first.
+    pub attempt: u32,
+    /// How many attempts have failed.
+    pub failures: u32,
+    /// The last attempt that has failed; 0 if none has.
+    pub failed_attempt: u32,
+    /// How many workers were lost while they had it.
+    pub losses: u32,
+    /// The name of the worker of the last attempt.
+    pub worker: Option<Arc<str>>,
+}
+
+/// Where a stored job stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StoredState {
+    /// It is to be queued at that time, or was with a worker, or was queued.
+    Waiting {
+        /// When; a time that has passed is at once.
+        until: Duration,
+    },
+    /// It is over.
+    Ended {
+        /// How it ended.
+        outcome: Outcome,
+        /// When.
+        at: Duration,
+        /// The result, or why there is none.
+        result: Arc<[u8]>,
+    },
+}
+
+impl Stored {
+    /// What is to be kept of a job as it is now.
+    pub fn of(id: JobId, job: &Job) -> Stored {
+        let state = match &job.state {
+            State::Delayed { until } => StoredState::Waiting { until: *until },
+            State::Queued(_) | State::Running { .. } => StoredState::Waiting {
+                until: Duration::ZERO,
+            },
+            State::Ended { outcome, at, result } => StoredState::Ended {
+                outcome: *outcome,
+                at: *at,
+                result: result.clone(),
+            },
+        };
+        Stored {
+            id,
+            submission: job.submission.clone(),
+            submitted: job.submitted,
+            state,
+            rank: job.rank,
+            attempt: job.attempt,
+            failures: job.failures,
+            failed_attempt: job.failed_attempt,
+            losses: job.losses,
+            worker: job.worker.clone(),
+        }
+    }
+}
