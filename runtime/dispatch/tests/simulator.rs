@@ -929,6 +929,10 @@ impl World {
         let mut queued = 0;
         for &id in &self.live {
             let job = self.engine.job(id).expect("a job that was accepted is known");
+            assert!(
+                job.deadline().is_none_or(|deadline| deadline > self.now),
+                "{id}: its deadline has passed"
+            );
             match &job.state {
                 State::Queued(_) => {
                     queued += 1;
