@@ -201,6 +201,7 @@ impl Engine {
             attempt: stored.attempt,
             failures: stored.failures,
             failed_attempt: stored.failed_attempt,
+            info: stored.info,
             losses: stored.losses,
             worker: stored.worker,
             progress: None,
@@ -347,6 +348,7 @@ impl Engine {
             attempt: 0,
             failures: 0,
             failed_attempt: 0,
+            info: None,
             losses: 0,
             worker: None,
             progress: None,
@@ -585,7 +587,8 @@ impl Engine {
         })
     }
 
-    /// A worker could not do an attempt: it is made again, behind the others and after a while, until its attempts are used up.
+    /// A worker could not do an attempt: it is made again, behind the others and after a while, until its attempts are used up. `info`
+    /// is where in its script the failure came from.
     ///
     /// # Errors
     /// As [`Engine::completed`].
@@ -595,8 +598,12 @@ impl Engine {
         key: WorkerKey,
         handle: Handle,
         message: &[u8],
+        info: Option<&str>,
     ) -> Result<(), AnswerError> {
         self.answer(now, key, handle, |engine| {
+            if let Some(job) = engine.jobs.get_mut(handle.job) {
+                job.info = info.map(Arc::from);
+            }
             engine.attempt_failed(now, handle.job, message.into(), Outcome::Failed);
         })
     }

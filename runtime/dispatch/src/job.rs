@@ -144,6 +144,8 @@ pub struct Job {
     pub failures: u32,
     /// The last attempt that has failed; 0 if none has.
     pub failed_attempt: u32,
+    /// Where the last failure came from, if the worker said so.
+    pub info: Option<Arc<str>>,
     /// How many workers were lost while they had it.
     pub losses: u32,
     /// The worker of the last attempt.

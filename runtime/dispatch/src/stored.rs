@@ -23,6 +23,8 @@ pub struct Stored {
     pub failures: u32,
     /// The last attempt that has failed; 0 if none has.
     pub failed_attempt: u32,
+    /// Where the last failure came from, if the worker said so.
+    pub info: Option<Arc<str>>,
     /// How many workers were lost while they had it.
     pub losses: u32,
     /// The name of the worker of the last attempt.
@@ -71,6 +73,7 @@ impl Stored {
             attempt: job.attempt,
             failures: job.failures,
             failed_attempt: job.failed_attempt,
+            info: job.info.clone(),
             losses: job.losses,
             worker: job.worker.clone(),
         }

@@ -31,7 +31,7 @@ fn an_attempt_that_timed_out_fails_once() {
     engine.handle_timeout(now);
     // The worker is told to stop, and says that it did, while the job waits for its second attempt.
     engine
-        .failed(now, worker, first, b"cancelled")
+        .failed(now, worker, first, b"cancelled", None)
         .expect("it is the last attempt");
     assert_eq!(engine.job(job).map(|job| job.failures), Some(1));
     let second = loop {

@@ -652,7 +652,7 @@ impl World {
             }
             Answer::Fail => {
                 held.remove(&handle);
-                self.engine.failed(self.now, key, handle, b"failed")
+                self.engine.failed(self.now, key, handle, b"failed", None)
             }
             Answer::Progress => self.engine.progress(
                 self.now,

@@ -27,6 +27,10 @@ use torhost_protocol::{
 
 /// What a worker must understand to be sent data with line ends.
 const MULTILINE: &str = "multiline";
+/// What this coordinator speaks: 1, and where in a worker's script a failure came from.
+const PROTOCOL: u32 = 2;
+/// How much of that is kept, in bytes.
+const MAX_INFO: usize = 8192;
 /// How many jobs one `JOBS` looks at, at most.
 const PAGE_SCAN: u64 = 10_000;
 /// How much of data and results a list shows, in characters.
@@ -181,10 +185,8 @@ impl Coordinator {
                 info,
             } => {
                 let worker = registered()?;
-                if let Some(info) = info {
-                    log::info!("{handle} failed: {}", info.escape_debug());
-                }
-                let answer = self.engine.failed(now, worker, handle, &message);
+                let info = info.as_deref().map(brief_info);
+                let answer = self.engine.failed(now, worker, handle, &message, info);
                 answer.map_err(|error| refused(error, handle))?;
             }
             Request::Progress {
@@ -330,7 +332,7 @@ impl Coordinator {
             }
         }
         let answer = Registered {
-            protocol: 1,
+            protocol: PROTOCOL,
             id: registration.id.clone(),
             heartbeat: self.serving.heartbeat,
             epoch: self.epoch.clone(),
@@ -520,6 +522,9 @@ impl Coordinator {
             value["result"] = shown(result);
         } else {
             value["data"] = data;
+        }
+        if let Some(info) = job.info.as_deref().filter(|_| !is_brief) {
+            value["info"] = json!(info);
         }
         value
     }
@@ -713,6 +718,11 @@ fn number(percent: f64) -> Value {
     } else {
         json!(percent)
     }
+}
+
+/// What is kept of where a failure came from: the beginning, which is the innermost.
+fn brief_info(info: &str) -> &str {
+    &info[..info.floor_char_boundary(MAX_INFO)]
 }
 
 fn brief(text: &str) -> String {

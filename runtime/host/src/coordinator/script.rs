@@ -31,9 +31,13 @@ impl OwnWorker {
             move |coordinator: &mut Coordinator, io, error: Option<String>| {
                 if let Some(error) = error {
                     // It may have answered before the error.
-                    let _ = coordinator
-                        .engine
-                        .failed(coordinator.now(io), worker, handle, error.as_bytes());
+                    let _ = coordinator.engine.failed(
+                        coordinator.now(io),
+                        worker,
+                        handle,
+                        error.as_bytes(),
+                        None,
+                    );
                     coordinator.act(io);
                 }
             },
@@ -153,7 +157,7 @@ impl Coordinator {
         let worker = self.holder(handle)?;
         let answer = self
             .engine
-            .failed(self.now(io), worker, handle, message.as_bytes());
+            .failed(self.now(io), worker, handle, message.as_bytes(), None);
         self.act(io);
         answer
     }
