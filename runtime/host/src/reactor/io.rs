@@ -394,7 +394,7 @@ impl Io {
         }
         self.now = Instant::now();
         if !at_once {
-            self.spin.waited(self.now - began);
+            self.spin.waited(self.now - began, self.events.iter().count());
         }
         let mut readable = std::mem::take(&mut self.ready);
         let mut writable = Vec::new();
