@@ -29,7 +29,7 @@ use torhost_protocol::{
 const MULTILINE: &str = "multiline";
 /// What this coordinator speaks: 1, and where in a worker's script a failure came from.
 const PROTOCOL: u32 = 2;
-/// How much of that is kept, in bytes.
+/// How much of that is kept, in characters.
 const MAX_INFO: usize = 8192;
 /// How many jobs one `JOBS` looks at, at most.
 const PAGE_SCAN: u64 = 10_000;
@@ -722,7 +722,11 @@ fn number(percent: f64) -> Value {
 
 /// What is kept of where a failure came from: the beginning, which is the innermost.
 fn brief_info(info: &str) -> &str {
-    &info[..info.floor_char_boundary(MAX_INFO)]
+    let end = info
+        .char_indices()
+        .nth(MAX_INFO)
+        .map_or(info.len(), |(end, _)| end);
+    &info[..end]
 }
 
 fn brief(text: &str) -> String {
