@@ -7,15 +7,15 @@
 use std::time::{Duration, Instant};
 
 /// How long it looks.
-const SPIN: Duration = Duration::from_micros(30);
+const SPIN: Duration = Duration::from_micros(100);
 /// An event that comes within this time, with or without sleep, makes it look the next time. It takes about so long to wake up.
-const SOON: Duration = Duration::from_micros(100);
+const SOON: Duration = Duration::from_micros(200);
 /// So many events at once are many.
 const MANY: usize = 4;
 /// A look that takes longer, with the offer of the core to others that follows it, has let another thread run.
-const CROWDED: Duration = Duration::from_micros(10);
+const CROWDED: Duration = Duration::from_micros(100);
 /// How often it goes to sleep at once after that.
-const PATIENCE: u32 = 1000;
+const PATIENCE: u32 = 200;
 
 /// Remembers what came of it.
 #[derive(Debug, Default)]
