@@ -335,6 +335,7 @@ impl Coordinator {
             protocol: PROTOCOL,
             id: registration.id.clone(),
             heartbeat: self.serving.heartbeat,
+            max_line: self.serving.limits.max_line as u64,
             epoch: self.epoch.clone(),
         };
         io.send(conn, |out| write::registered(out, &answer));

@@ -45,6 +45,8 @@ pub struct Registered {
     pub id: String,
     /// How often to send a heartbeat, to the millisecond; 0 if it was not said.
     pub heartbeat: Duration,
+    /// The longest line that the coordinator takes, in bytes; 0 if it was not said.
+    pub max_line: u64,
     /// Names one life of the coordinator's job numbers: handles of another one mean nothing.
     pub epoch: String,
 }
@@ -90,6 +92,7 @@ fn order(line: &[u8]) -> Option<Order<'_>> {
                     .unwrap_or(0),
                 id: field("id"),
                 heartbeat: Duration::from_millis(number(field("heartbeat_ms")).unwrap_or(0)),
+                max_line: number(field("max_line")).unwrap_or(0),
                 epoch: field("epoch"),
             })
         }

@@ -119,6 +119,8 @@ pub fn registered(out: &mut Vec<u8>, registered: &Registered) {
     put_string(out, &registered.id);
     out.extend_from_slice(b",\"heartbeat_ms\":");
     put_number(out, milliseconds(registered.heartbeat));
+    out.extend_from_slice(b",\"max_line\":");
+    put_number(out, registered.max_line);
     out.extend_from_slice(b",\"epoch\":");
     put_string(out, &registered.epoch);
     out.extend_from_slice(b"}\n");

@@ -163,7 +163,7 @@ proptest! {
         let written = line(|out| write::cancel_job(out, handle));
         prop_assert_eq!(parse_order(&written), Order::Cancel(handle));
 
-        let registered = Registered { protocol, id, heartbeat: Duration::from_millis(ms), epoch };
+        let registered = Registered { protocol, id, heartbeat: Duration::from_millis(ms), max_line: ms, epoch };
         let written = line(|out| write::registered(out, &registered));
         prop_assert_eq!(parse_order(&written), Order::Registered(registered));
     }

@@ -30,6 +30,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 const SILENT_BEATS: u32 = 3;
 /// The protocol from which on a coordinator understands where an error came from.
 const KNOWS_INFO: u32 = 2;
+/// The longest line that a coordinator takes, if it does not say so.
+const DEFAULT_MAX_LINE: u64 = 1 << 20;
 /// The wait before a process that could not be started is tried again.
 const RESTART_WAIT: Duration = Duration::from_secs(1);
 /// Answers that are kept while there is no coordinator.
@@ -107,6 +109,8 @@ pub(crate) struct Worker {
     epoch: String,
     /// Whether the coordinator understands where an error came from.
     knows_info: bool,
+    /// The longest line that the coordinator takes.
+    max_line: u64,
     draining: bool,
     /// Held until it is drained, or for so long; the process may wait for this to be dropped.
     held: Option<(Instant, Arc<Exit>)>,
@@ -213,6 +217,7 @@ impl Worker {
             link: Link::Closed(None),
             epoch: String::new(),
             knows_info: false,
+            max_line: DEFAULT_MAX_LINE,
             draining: false,
             held: None,
             next: 0,
@@ -256,6 +261,8 @@ impl Worker {
                 }];
                 self.idle = vec![0];
                 (self.is_child, self.knows_info) = (true, true);
+                // The parent knows what the coordinator takes.
+                self.max_line = u64::MAX;
                 self.link = Link::Up {
                     conn,
                     registered: true,
@@ -439,8 +446,10 @@ impl Worker {
                 registered: true,
                 ..
             } => {
-                let knows_info = self.knows_info;
-                io.send(*conn, |out| write_answer(out, handle, &answer, knows_info));
+                let (knows_info, max_line) = (self.knows_info, self.max_line);
+                io.send(*conn, |out| {
+                    write_answer(out, handle, &answer, knows_info, max_line)
+                });
             }
             _ if self.unreported.len() < MAX_UNREPORTED => self.unreported.push_back((handle, answer)),
             _ => {
@@ -538,15 +547,21 @@ impl Worker {
         let conn = *conn;
         self.failures = 0;
         self.knows_info = answer.protocol >= KNOWS_INFO;
+        self.max_line = match answer.max_line {
+            0 => DEFAULT_MAX_LINE,
+            said => said,
+        };
         if answer.epoch != self.epoch {
             // Another coordinator counts its jobs anew: the handles mean nothing to it.
             self.forget_jobs(io);
             self.unreported.clear();
             self.epoch = answer.epoch;
         }
-        let knows_info = self.knows_info;
+        let (knows_info, max_line) = (self.knows_info, self.max_line);
         for (handle, answer) in std::mem::take(&mut self.unreported) {
-            io.send(conn, |out| write_answer(out, handle, &answer, knows_info));
+            io.send(conn, |out| {
+                write_answer(out, handle, &answer, knows_info, max_line)
+            });
         }
         if self.draining {
             io.send(conn, |out| out.extend_from_slice(b"DRAIN\n"));
@@ -684,7 +699,9 @@ fn write_line(out: &mut Vec<u8>, line: &[u8]) {
     out.push(b'\n');
 }
 
-fn write_answer(out: &mut Vec<u8>, handle: Handle, answer: &Answer, knows_info: bool) {
+/// Writes an answer, or in place of one that is too long for the coordinator, which would close the connection, that it is.
+fn write_answer(out: &mut Vec<u8>, handle: Handle, answer: &Answer, knows_info: bool, max_line: u64) {
+    let start = out.len();
     match answer {
         Answer::Complete(result) => write::complete(out, handle, result),
         Answer::Failed { message, info } => {
@@ -694,6 +711,12 @@ fn write_answer(out: &mut Vec<u8>, handle: Handle, answer: &Answer, knows_info: 
             let message = if info.is_some() { message } else { &one_line };
             write::failed(out, handle, message.as_bytes(), info);
         }
+    }
+    let length = (out.len() - start) as u64;
+    if length > max_line {
+        out.truncate(start);
+        let message = format!("the answer is {length} bytes long, and the coordinator takes {max_line}");
+        write::failed(out, handle, message.as_bytes(), None);
     }
 }
 
