@@ -59,7 +59,7 @@ pub(super) const COMMANDS: &[Command] = &[
         usage: "?name?",
         help: "Returns a dict about this process's worker, or the one of that name if there are several: `state` (`connecting`, `connected`, `draining` or `closed`), `coordinator` \
                (host and port), `running` (handles), `begun`, `completed` and `failed` (how many jobs), `unreported` (answers that \
-               no coordinator has been told yet). In a handler it is the worker that the handler works for.",
+               no coordinator has been told yet). In a handler it is the worker that the handler works for, but with `-isolation process` only what its own process has done.",
         example: "tor::worker serve localhost:9000 -name counter -handler list -setup {}\n\
                   dict get [tor::worker status counter] completed",
         arguments: (0, Some(1)),

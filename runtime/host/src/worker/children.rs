@@ -42,6 +42,8 @@ impl Worker {
         match line {
             process::READY => return self.idle(io, slot),
             process::WAITS => return self.waits(io, slot),
+            process::DRAIN => return self.drain(io),
+            process::RECONNECT => return self.reconnect(io),
             _ => {}
         }
         let running = self.slots[slot].job.as_ref().map(|job| (job.number, job.handle));

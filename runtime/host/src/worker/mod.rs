@@ -269,7 +269,7 @@ impl Worker {
                     next_beat: None,
                     unanswered: 0,
                 };
-                io.send(conn, |out| write_line(out, process::READY));
+                self.tell_parent(io, process::READY);
             }
             Err(error) => {
                 log::error!("cannot use the executor's socket: {error}");
@@ -280,6 +280,9 @@ impl Worker {
 
     /// Takes no more jobs, and closes the connection when those that run are answered.
     pub(crate) fn drain(&mut self, io: &mut Io) {
+        if self.is_child {
+            return self.tell_parent(io, process::DRAIN);
+        }
         self.draining = true;
         if let Link::Up { conn, .. } = self.link {
             io.send(conn, |out| out.extend_from_slice(b"DRAIN\n"));
@@ -295,11 +298,23 @@ impl Worker {
 
     /// Drops the connection and all jobs, as if it had broken down, and connects again.
     pub(crate) fn reconnect(&mut self, io: &mut Io) {
+        if self.is_child {
+            return self.tell_parent(io, process::RECONNECT);
+        }
         if let Link::Up { conn, .. } | Link::Connecting(conn, _) = self.link {
             io.close(conn);
             self.forget_jobs(io);
             self.unreported.clear();
             self.lost(io, "told to reconnect");
+        }
+    }
+
+    fn tell_parent(&self, io: &mut Io, line: &[u8]) {
+        if let Link::Up { conn, .. } = self.link {
+            io.send(conn, |out| {
+                out.extend_from_slice(line);
+                out.push(b'\n');
+            });
         }
     }
 
@@ -358,8 +373,8 @@ impl Worker {
         if let Some(job) = &mut self.slots[slot].job {
             job.busy_since = None;
         }
-        if let (true, Link::Up { conn, .. }) = (self.is_child, &self.link) {
-            io.send(*conn, |out| write_line(out, process::WAITS));
+        if self.is_child {
+            self.tell_parent(io, process::WAITS);
         }
     }
 
@@ -692,11 +707,6 @@ impl Slot {
             Executor::Down(_) => {}
         }
     }
-}
-
-fn write_line(out: &mut Vec<u8>, line: &[u8]) {
-    out.extend_from_slice(line);
-    out.push(b'\n');
 }
 
 /// Writes an answer, or in place of one that is too long for the coordinator, which would close the connection, that it is.

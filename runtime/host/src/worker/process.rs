@@ -17,6 +17,10 @@ use torhost_tcl::{Error, Interp, Result};
 const VARIABLE: &str = "TOR_EXECUTOR";
 /// What a child says when it serves.
 pub(crate) const READY: &[u8] = b"READY";
+/// What a child says when its script wants the worker drained.
+pub(crate) const DRAIN: &[u8] = b"DRAIN";
+/// What a child says when its script wants the worker to connect again.
+pub(crate) const RECONNECT: &[u8] = b"RECONNECT";
 /// What a child says when its handler waits in the event loop.
 pub(crate) const WAITS: &[u8] = b"WAITS";
 
