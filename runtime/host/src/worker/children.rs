@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use torhost_protocol::{Request, parse_request};
 
 impl Worker {
-    /// Makes a process the executor of a slot.
-    pub(super) fn adopt(&mut self, io: &mut Io, slot: usize, started: Started) {
+    /// Makes a process the executor of a slot. Returns whether that worked; if not, it is tried again later.
+    pub(super) fn adopt(&mut self, io: &mut Io, slot: usize, started: Started) -> bool {
         let Started { mut child, stream } = started;
         match io.adopt(stream, self.settings.limits) {
             Ok(conn) => {
@@ -17,18 +17,23 @@ impl Worker {
                     conn,
                     kill_at: None,
                 };
+                true
             }
             Err(error) => {
                 log::error!("cannot use the socket of an executor's process: {error}");
                 end(&mut child);
                 self.slots[slot].executor = Executor::Down(io.now() + RESTART_WAIT);
+                false
             }
         }
     }
 
     pub(super) fn restart(&mut self, io: &mut Io, slot: usize) {
         match self.program.as_ref().map(Program::start) {
-            Some(Ok(started)) => self.adopt(io, slot, started),
+            // It is idle when it says that it is ready.
+            Some(Ok(started)) => {
+                self.adopt(io, slot, started);
+            }
             Some(Err(error)) => {
                 log::error!("cannot start an executor's process: {error}");
                 self.slots[slot].executor = Executor::Down(io.now() + RESTART_WAIT);

@@ -243,8 +243,9 @@ impl Worker {
                     let slot = self.slots.len();
                     let executor = Executor::Down(io.now());
                     self.slots.push(Slot { executor, job: None });
-                    self.adopt(io, slot, started);
-                    self.idle.push(slot);
+                    if self.adopt(io, slot, started) {
+                        self.idle.push(slot);
+                    }
                 }
             }
         }
