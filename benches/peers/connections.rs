@@ -31,6 +31,7 @@ const WARM_UP_PLAN: Plan = Plan {
     in_flight: 256,
     workers: 16,
     slots: 16,
+    awake: false,
 };
 
 /// What the workers cost.

@@ -6,10 +6,11 @@
 //!
 //! - [`system`] starts the programs that are measured.
 //! - [`load`] is the event loop, [`jobs`] the jobs in flight; [`torhost`], [`beanstalkd`] and [`gearmand`] are the protocols.
-//! - [`throughput`] measures systems in turns; [`connections`] holds many workers.
+//! - [`throughput`] measures systems in turns, [`awake`] on cores of their own; [`connections`] holds many workers.
 //! - [`report`] prints the figures.
 #![forbid(unsafe_code)]
 
+mod awake;
 mod beanstalkd;
 mod connections;
 mod gearmand;
@@ -84,7 +85,7 @@ pub struct Options {
     #[arg(long, default_value_t = 8)]
     beanstalkd_reserves: usize,
     /// Measure only these
-    #[arg(long, value_delimiter = ',', value_enum, default_values_t = [Measurement::Single, Measurement::Flight, Measurement::Slots, Measurement::Connections, Measurement::Handlers])]
+    #[arg(long, value_delimiter = ',', value_enum, default_values_t = [Measurement::Single, Measurement::Awake, Measurement::Flight, Measurement::Slots, Measurement::Connections, Measurement::Handlers])]
     only: Vec<Measurement>,
     /// Print JSON instead of tables
     #[arg(long)]
@@ -95,6 +96,8 @@ pub struct Options {
 enum Measurement {
     /// One job at a time, one worker
     Single,
+    /// The same, load and server each on a core that is kept awake
+    Awake,
     /// 256 jobs in flight, 16 workers that take one job at a time
     Flight,
     /// 256 jobs in flight, 16 workers with 64 slots
@@ -111,6 +114,12 @@ const SINGLE: Plan = Plan {
     in_flight: 1,
     workers: 1,
     slots: 1,
+    awake: false,
+};
+const AWAKE: Plan = Plan {
+    title: "One job at a time, one worker, load and server each on a core that is kept awake",
+    awake: true,
+    ..SINGLE
 };
 const FLIGHT: Plan = Plan {
     title: "256 in flight, 16 workers with one slot",
@@ -118,6 +127,7 @@ const FLIGHT: Plan = Plan {
     in_flight: 256,
     workers: 16,
     slots: 1,
+    awake: false,
 };
 const SLOTS: Plan = Plan {
     title: "256 in flight, 16 workers with 64 slots",
@@ -131,6 +141,7 @@ const HANDLERS: [Plan; 3] = [
         in_flight: 1,
         workers: 2,
         slots: 1,
+        awake: false,
     },
     Plan {
         title: "Tcl handlers, 64 in flight, two worker processes with 32 slots",
@@ -138,6 +149,7 @@ const HANDLERS: [Plan; 3] = [
         in_flight: 64,
         workers: 2,
         slots: 32,
+        awake: false,
     },
     Plan {
         title: "Tcl handlers, 256 in flight, two worker processes with 128 slots",
@@ -145,6 +157,7 @@ const HANDLERS: [Plan; 3] = [
         in_flight: 256,
         workers: 2,
         slots: 128,
+        awake: false,
     },
 ];
 
@@ -182,15 +195,16 @@ fn run(options: &Options) -> Result<report::Report> {
     let mut report = report::Report::default();
     for (measurement, plan) in [
         (Measurement::Single, SINGLE),
+        (Measurement::Awake, AWAKE),
         (Measurement::Flight, FLIGHT),
         (Measurement::Slots, SLOTS),
     ] {
         if wants(measurement) {
-            report.servers.push(turns.compare(&servers(options), plan)?);
+            report.servers.push(turns.compare(&servers(options, plan), plan)?);
         }
     }
     if wants(Measurement::Connections) {
-        let [torhost, ..] = &servers(options)[..] else {
+        let [torhost, ..] = &servers(options, SINGLE)[..] else {
             return Err("there is no system to hold connections with".into());
         };
         let hold = Duration::from_secs(options.hold);
@@ -265,7 +279,7 @@ fn check(options: &Options) -> Result<()> {
 }
 
 /// The job servers, torhost first.
-fn servers(options: &Options) -> Vec<System> {
+fn servers(options: &Options, plan: Plan) -> Vec<System> {
     let mut systems = vec![System {
         name: "torhost",
         variant: String::new(),
@@ -290,16 +304,23 @@ fn servers(options: &Options) -> Vec<System> {
     if let Some(folder) = &options.with_fsync {
         add_beanstalkd("beanstalkd with fsync", Some(folder.clone()));
     }
-    for &threads in &options.gearmand_threads {
-        systems.push(System {
-            name: "gearmand",
-            variant: format!("-t {threads}"),
-            kind: Kind::Gearmand {
-                program: options.gearmand.clone(),
-                threads,
-                grabs: options.gearmand_grabs,
-            },
-        });
+    // As its clients use it, and as its protocol lets a worker with slots do too.
+    let mut held = vec![("gearmand", 1)];
+    if plan.slots > 1 {
+        held.push(("gearmand pipelined", options.gearmand_grabs));
+    }
+    for (name, grabs) in held {
+        for &threads in &options.gearmand_threads {
+            systems.push(System {
+                name,
+                variant: format!("-t {threads}"),
+                kind: Kind::Gearmand {
+                    program: options.gearmand.clone(),
+                    threads,
+                    grabs,
+                },
+            });
+        }
     }
     systems
 }

@@ -16,6 +16,7 @@ use std::{
 };
 
 use crate::{
+    awake::Awake,
     beanstalkd::Beanstalkd,
     gearmand::Gearmand,
     load::{Interrupt, Load, Protocol, Sample},
@@ -104,9 +105,18 @@ impl System {
     }
 
     /// Starts the system, puts it under load, and stops it.
-    pub fn measure(&self, plan: &Plan, span: Duration, interrupt: &Interrupt) -> Result<Run> {
+    pub fn measure(
+        &self,
+        plan: &Plan,
+        span: Duration,
+        awake: Option<&Awake>,
+        interrupt: &Interrupt,
+    ) -> Result<Run> {
         interrupt.check()?;
-        let mut running = self.start(plan)?;
+        let mut running = match awake {
+            Some(awake) => awake.start_server(|| self.start(plan))?,
+            None => self.start(plan)?,
+        };
         let run = self.load(&running, plan, span, interrupt);
         run.map_err(|error| format!("{}: {error}{}", self.title(), running.endings()))
     }

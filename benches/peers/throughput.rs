@@ -5,6 +5,7 @@ use shared::{Result, statistics::percentile};
 use std::time::Duration;
 
 use crate::{
+    awake::Awake,
     load::Interrupt,
     system::{Run, System},
 };
@@ -22,6 +23,8 @@ pub struct Plan {
     pub workers: usize,
     /// Jobs that a worker has at once, if it can have several.
     pub slots: usize,
+    /// Load and server each have a core, which is kept awake.
+    pub awake: bool,
 }
 
 /// What systems are compared by.
@@ -100,10 +103,11 @@ impl Spread {
 impl Turns<'_> {
     /// Measures the systems in the order A B C A B C, and compares the first with each.
     pub fn compare(&self, systems: &[System], plan: Plan) -> Result<Comparison> {
+        let awake = plan.awake.then(Awake::start).transpose()?;
         let mut runs = systems.iter().map(|_| Vec::new()).collect::<Vec<_>>();
         for _ in 0..self.rounds {
             for (system, runs) in systems.iter().zip(&mut runs) {
-                runs.push(system.measure(&plan, self.span, self.interrupt)?);
+                runs.push(system.measure(&plan, self.span, awake.as_ref(), self.interrupt)?);
             }
         }
         let mut figures = Vec::new();
