@@ -217,15 +217,14 @@ impl Engine {
                 job.state = State::Ended { outcome, at, result };
                 self.jobs.insert(id, job);
             }
-            StoredState::Waiting { until } => {
+            waiting => {
                 // What was accepted is kept, however many different requirements are allowed by now.
                 job.class = self.class_of(&job.submission.requires);
                 self.jobs.insert(id, job);
                 self.count_as_delayed(id);
-                if until > now {
-                    self.delay(id, until);
-                } else {
-                    self.enqueue(now, id);
+                match waiting {
+                    StoredState::Delayed { until } if until > now => self.delay(id, until),
+                    _ => self.enqueue(now, id),
                 }
             }
         }
@@ -981,13 +980,14 @@ impl Engine {
         if let Some(worker) = worker.and_then(|key| self.workers.get_mut(key)) {
             worker.failed += 1;
         }
-        let (failures, waits) = (job.failures, !matches!(job.state, State::Running { .. }));
+        let (failures, attempt) = (job.failures, job.attempt);
+        let waits = !matches!(job.state, State::Running { .. });
         if failures >= job.submission.attempts.unwrap_or(default) {
             self.end(now, id, outcome, message);
             return;
         }
         self.event("retried", |event| {
-            (event.job, event.worker) = (Some(id), name);
+            (event.job, event.worker, event.attempt) = (Some(id), name, Some(attempt));
             event.reason = Some(String::from_utf8_lossy(&message).into_owned());
         });
         if waits {
@@ -1035,7 +1035,7 @@ impl Engine {
                 continue;
             }
             self.event("requeued", |event| {
-                (event.job, event.worker) = (Some(handle.job), name);
+                (event.job, event.worker, event.attempt) = (Some(handle.job), name, Some(handle.attempt));
                 event.reason = Some(reason.to_owned());
             });
             // With its old rank it is before all that have not been given out yet.

@@ -34,11 +34,15 @@ pub struct Stored {
 /// Where a stored job stands.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StoredState {
-    /// It is to be queued at that time, or was with a worker, or was queued.
-    Waiting {
-        /// When; a time that has passed is at once.
+    /// It waits for its time.
+    Delayed {
+        /// When that is.
         until: Duration,
     },
+    /// It waits for a worker.
+    Queued,
+    /// A worker has it; when the engine is restored, it is queued.
+    Running,
     /// It is over.
     Ended {
         /// How it ended.
@@ -54,10 +58,9 @@ impl Stored {
     /// What is to be kept of a job as it is now.
     pub fn of(id: JobId, job: &Job) -> Stored {
         let state = match &job.state {
-            State::Delayed { until } => StoredState::Waiting { until: *until },
-            State::Queued(_) | State::Running { .. } => StoredState::Waiting {
-                until: Duration::ZERO,
-            },
+            State::Delayed { until } => StoredState::Delayed { until: *until },
+            State::Queued(_) => StoredState::Queued,
+            State::Running { .. } => StoredState::Running,
             State::Ended { outcome, at, result } => StoredState::Ended {
                 outcome: *outcome,
                 at: *at,

@@ -831,7 +831,9 @@ impl World {
         self.last_assigned.clear();
         for (&id, row) in &journal.rows {
             match &row.state {
-                StoredState::Waiting { .. } => drop(self.live.insert(id)),
+                StoredState::Delayed { .. } | StoredState::Queued | StoredState::Running => {
+                    drop(self.live.insert(id))
+                }
                 StoredState::Ended { outcome, result, .. } => {
                     self.untold.insert(id);
                     self.ended.insert(id, (*outcome, result.to_vec(), 0));

@@ -1,25 +1,29 @@
 //! A coordinator: the dispatch engine, spoken to by the line protocol.
 mod choice;
 mod hooks;
+mod keeping;
 mod routes;
 mod script;
 
 pub(crate) use hooks::{EVENTS, Hooks, set_option};
+pub(crate) use keeping::{JournalSettings, Kept};
 pub(crate) use routes::{Glob, Route, Routes};
 pub(crate) use script::{OwnWorker, WorkerTaken};
 
 use crate::reactor::{Conn, Io, Limits, Service};
 use crate::tor::Callback;
 use hooks::Undecided;
+use keeping::Keeping;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use torhost_dispatch::{
-    AnswerError, Client, Config, Engine, Event, Job, Joining, Outcome, Output, Progress, RetryError,
-    SubmitError, WorkerKey, WorkerState,
+    Accepted, AnswerError, Client, Config, Engine, Event, Job, Joining, Outcome, Output, Progress,
+    RetryError, SubmitError, WorkerKey, WorkerState,
 };
+use torhost_journal::Note;
 use torhost_protocol::{
     Beat, Code, Format, Handle, JobId, JobsQuery, Refusal, Registered, Registration, Request, SubmitOptions,
     VERBS, parse_request, write,
@@ -52,11 +56,10 @@ pub(crate) struct Coordinator {
     /// Without meaning until it listens.
     serving: Serving,
     engine: Engine,
-    /// The engine's times count from here.
-    origin: Instant,
-    /// The same moment, for people, in milliseconds since 1970.
-    origin_ms: u64,
-    /// Tells one life of the job numbers from the next.
+    keeping: Keeping,
+    /// When it began, by the clock that never goes back, and since 1970, which the engine's times are measured from.
+    began: (Instant, Duration),
+    /// Tells these job numbers from those of another coordinator, or of one that has forgotten all.
     epoch: String,
     peers: FxHashMap<Conn, Peer>,
     links: FxHashMap<WorkerKey, Link>,
@@ -104,16 +107,24 @@ enum Way {
 impl Coordinator {
     /// A coordinator that does not listen yet.
     ///
-    /// `chooser` is whom of the script to ask for workers, under [`torhost_dispatch::Policy::Asked`].
-    pub(crate) fn new(config: Config, chooser: Option<Callback>) -> Coordinator {
+    /// `chooser` is whom of the script to ask for workers, under [`torhost_dispatch::Policy::Asked`]; `kept` what it goes on with, and
+    /// where it keeps its jobs.
+    pub(crate) fn new(config: Config, chooser: Option<Callback>, kept: Option<Kept>) -> Coordinator {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let seed = since_1970.as_nanos() as u64 ^ u64::from(std::process::id()) << 48;
+        let epoch = kept
+            .as_ref()
+            .map_or_else(|| format!("{seed:x}"), |kept| kept.epoch.clone());
+        let (engine, keeping) = match kept {
+            Some(kept) => kept.restore(config, seed),
+            None => (Engine::new(config, seed), Keeping::default()),
+        };
         Coordinator {
-            engine: Engine::new(config, seed),
+            engine,
+            keeping,
             serving: Serving::default(),
-            origin: Instant::now(),
-            origin_ms: since_1970.as_millis() as u64,
-            epoch: format!("{seed:x}"),
+            began: (Instant::now(), since_1970),
+            epoch,
             peers: FxHashMap::default(),
             links: FxHashMap::default(),
             watching: FxHashSet::default(),
@@ -145,7 +156,8 @@ impl Coordinator {
     }
 
     fn now(&self, io: &Io) -> Duration {
-        io.now().saturating_duration_since(self.origin)
+        let (began, since_1970) = self.began;
+        since_1970 + io.now().saturating_duration_since(began)
     }
 
     fn serve(
@@ -170,7 +182,7 @@ impl Coordinator {
                 if self.serving.hooks.are_set() {
                     self.ask(io, conn, data, options);
                 } else {
-                    self.take(io, conn, data, options)?;
+                    self.take_from(io, conn, data, options)?;
                 }
             }
             Request::Complete { handle, result } => {
@@ -210,10 +222,22 @@ impl Coordinator {
                 let none = || Refusal::new(Code::NotAWorker, "only a worker says DRAIN");
                 self.engine.worker_draining(worker.ok_or_else(none)?);
             }
-            Request::Status => self.answer(io, conn, "STATUS", &self.status(now)),
-            Request::Job(id) => self.answer(io, conn, "JOB", &self.job_value(id, self.known(id)?, false)),
-            Request::Jobs(query) => self.answer(io, conn, "JOBS", &self.jobs_page(&query)),
-            Request::Workers => self.answer(io, conn, "WORKERS", &self.workers_value(now)),
+            Request::Status => {
+                let status = self.status(now);
+                self.answer(io, conn, "STATUS", &status);
+            }
+            Request::Job(id) => {
+                let job = self.job_value(id, self.known(id)?, false);
+                self.answer_kept(io, conn, "JOB", &job);
+            }
+            Request::Jobs(query) => {
+                let jobs = self.jobs_page(&query);
+                self.answer_kept(io, conn, "JOBS", &jobs);
+            }
+            Request::Workers => {
+                let workers = self.workers_value(now);
+                self.answer(io, conn, "WORKERS", &workers);
+            }
             Request::Wait(id) => {
                 self.answer_state(io, conn, "WAIT", id)?;
                 // It is known, or there would be no answer.
@@ -236,6 +260,7 @@ impl Coordinator {
                     RetryError::UnknownJob(_) => unknown(id),
                     RetryError::NotTaken(error) => not_taken(error),
                 })?;
+                self.act(io);
                 self.answer_state(io, conn, "RETRY", id)?;
             }
             Request::Pause => {
@@ -257,7 +282,7 @@ impl Coordinator {
             }
             Request::Format(format) => {
                 self.peers.entry(conn).or_default().format = Some(format);
-                io.send(conn, |out| {
+                self.say(io, conn, |out| {
                     out.extend_from_slice(format!("FORMAT:{}\n", format.as_str()).as_bytes())
                 });
             }
@@ -268,7 +293,7 @@ impl Coordinator {
                     .collect();
                 self.answer(io, conn, "HELP", &json!({ "verbs": verbs }));
             }
-            Request::Ping => io.send(conn, |out| out.extend_from_slice(b"PONG\n")),
+            Request::Ping => self.say(io, conn, |out| out.extend_from_slice(b"PONG\n")),
             Request::Auth(_) => {
                 return Err(Refusal::new(
                     Code::BadRequest,
@@ -280,19 +305,35 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Takes a submission.
-    fn take(
+    /// Takes a submission, and tells its client once it is kept.
+    fn take_from(
         &mut self,
         io: &mut Io,
         conn: Conn,
         data: Arc<[u8]>,
         options: SubmitOptions,
     ) -> Result<(), Refusal> {
-        let submission = submission(data, options);
-        let accepted = self.engine.submit(self.now(io), submission, Some(Client(conn.0)));
-        let accepted = accepted.map_err(not_taken)?;
-        io.send(conn, |out| write::accepted(out, accepted.job));
+        let accepted = self.take(io, data, options, Some(Client(conn.0)))?;
+        self.accept(io, conn, accepted.is_new, |out| {
+            write::accepted(out, accepted.job)
+        });
         Ok(())
+    }
+
+    /// Takes a submission.
+    fn take(
+        &mut self,
+        io: &Io,
+        data: Arc<[u8]>,
+        options: SubmitOptions,
+        client: Option<Client>,
+    ) -> Result<Accepted, Refusal> {
+        if let Some(trouble) = self.keeping.trouble(self.engine.last_job()) {
+            return Err(Refusal::new(Code::Overloaded, trouble));
+        }
+        let submission = submission(data, options);
+        let accepted = self.engine.submit(self.now(io), submission, client);
+        accepted.map_err(not_taken)
     }
 
     fn beat(&mut self, now: Duration, worker: WorkerKey, beat: &Beat<'_>) {
@@ -338,7 +379,7 @@ impl Coordinator {
             max_line: self.serving.limits.max_line as u64,
             epoch: self.epoch.clone(),
         };
-        io.send(conn, |out| write::registered(out, &answer));
+        self.say(io, conn, |out| write::registered(out, &answer));
         // What others say must not look like a line of ours.
         log::info!(
             "worker {} ({}) is here, slots {}, capabilities: {}",
@@ -375,6 +416,15 @@ impl Coordinator {
     }
 
     fn add_link(&mut self, io: &mut Io, worker: WorkerKey, link: Link) {
+        if let Some(worker) = self.engine.worker(worker) {
+            self.keeping.note(|| Note::Worker {
+                name: worker.name.to_string(),
+                kind: link.kind.clone(),
+                capabilities: link.capabilities.clone(),
+                slots: worker.slots,
+                at: torhost_journal::now(),
+            });
+        }
         if self.is_draining {
             self.drain_worker(io, worker, &link);
         }
@@ -384,7 +434,7 @@ impl Coordinator {
     /// A request is done, or refused.
     fn finish(&mut self, io: &mut Io, conn: Conn, done: Result<(), Refusal>) {
         if let Err(refusal) = done {
-            io.send(conn, |out| write::error(out, refusal.code, &refusal.text));
+            self.say(io, conn, |out| write::error(out, refusal.code, &refusal.text));
         }
         self.act(io);
     }
@@ -418,18 +468,35 @@ impl Coordinator {
                         let reason = String::from_utf8_lossy(&result);
                         log::info!("{job} {}: {}", outcome.as_str(), brief(&reason).escape_debug());
                     }
-                    io.send(Conn(client.0), |out| {
+                    self.promise(io, Conn(client.0), |out| {
                         write::result(out, job, outcome.name(), &result)
                     });
                 }
-                // Nothing is kept yet, and so nothing waits for it.
-                Output::Record(_) => {}
+                Output::Record(job) => self.keeping.changed(job),
                 Output::Event(event) => {
                     log_event(&event);
-                    self.tell_event(io, &event);
+                    self.keep_event(&event);
+                    self.tell_event_kept(io, event);
                 }
             }
         }
+    }
+
+    /// Keeps what happened, for people.
+    fn keep_event(&mut self, event: &Event) {
+        if !is_rare(event.name) {
+            return;
+        }
+        self.keeping.note(|| {
+            Note::Event(torhost_journal::Event {
+                at: torhost_journal::now(),
+                name: event.name,
+                job: event.job,
+                attempt: event.attempt,
+                worker: event.worker.clone(),
+                reason: event.reason.clone(),
+            })
+        });
     }
 
     fn report_events(&mut self) {
@@ -440,6 +507,7 @@ impl Coordinator {
     fn forget(&mut self, conn: Conn) {
         self.peers.remove(&conn);
         self.forget_line(conn);
+        self.keeping.forget(conn);
         if self.watching.remove(&conn) {
             self.report_events();
         }
@@ -447,18 +515,25 @@ impl Coordinator {
 
     // -------------------------------------------------------------------------------------------------------- answers
 
-    fn answer(&self, io: &mut Io, conn: Conn, verb: &str, value: &Value) {
-        let format = self
-            .peers
-            .get(&conn)
-            .and_then(|peer| peer.format)
-            .unwrap_or(Format::Json);
-        io.send(conn, |out| write::answer(out, verb, format, value));
+    fn answer(&mut self, io: &mut Io, conn: Conn, verb: &str, value: &Value) {
+        let format = self.format(conn);
+        self.say(io, conn, |out| write::answer(out, verb, format, value));
     }
 
-    fn answer_state(&self, io: &mut Io, conn: Conn, verb: &str, id: JobId) -> Result<(), Refusal> {
+    /// Answers with what is known of jobs.
+    fn answer_kept(&mut self, io: &mut Io, conn: Conn, verb: &str, value: &Value) {
+        let format = self.format(conn);
+        self.promise(io, conn, |out| write::answer(out, verb, format, value));
+    }
+
+    fn format(&self, conn: Conn) -> Format {
+        let format = self.peers.get(&conn).and_then(|peer| peer.format);
+        format.unwrap_or(Format::Json)
+    }
+
+    fn answer_state(&mut self, io: &mut Io, conn: Conn, verb: &str, id: JobId) -> Result<(), Refusal> {
         let state = self.known(id)?.state.as_str();
-        self.answer(io, conn, verb, &json!({"id": id.to_string(), "state": state}));
+        self.answer_kept(io, conn, verb, &json!({"id": id.to_string(), "state": state}));
         Ok(())
     }
 
@@ -467,8 +542,8 @@ impl Coordinator {
     }
 
     /// A time of the engine's in milliseconds since 1970.
-    fn wall(&self, at: Duration) -> u64 {
-        self.origin_ms + at.as_millis() as u64
+    fn wall(at: Duration) -> u64 {
+        at.as_millis() as u64
     }
 
     fn status(&self, now: Duration) -> Value {
@@ -482,7 +557,7 @@ impl Coordinator {
         let of = |state: WorkerState| states[state as usize];
         json!({
             "epoch": self.epoch,
-            "uptime_ms": now.as_millis() as u64,
+            "uptime_ms": now.saturating_sub(self.began.1).as_millis() as u64,
             "jobs": {
                 "queued": counts.queued, "delayed": counts.delayed, "running": counts.running,
                 "completed": counts.completed, "failed": counts.failed, "cancelled": counts.cancelled,
@@ -510,7 +585,7 @@ impl Coordinator {
             "attempt": job.attempt,
             "priority": job.submission.priority,
             "requires": job.submission.requires,
-            "submitted_ms": self.wall(job.submitted),
+            "submitted_ms": Self::wall(job.submitted),
         });
         if let Some(progress) = &job.progress {
             value["progress"] = number(progress.percent);
@@ -518,7 +593,7 @@ impl Coordinator {
         }
         let data = shown(&job.submission.data);
         if let torhost_dispatch::State::Ended { at, result, .. } = &job.state {
-            value["ended_ms"] = json!(self.wall(*at));
+            value["ended_ms"] = json!(Self::wall(*at));
             value["data"] = data;
             value["result"] = shown(result);
         } else {
@@ -582,6 +657,12 @@ impl Coordinator {
     }
 }
 
+impl Drop for Coordinator {
+    fn drop(&mut self) {
+        self.keep_last();
+    }
+}
+
 impl Service for Coordinator {
     fn accepted(&mut self, io: &mut Io, conn: Conn) {
         let most = self.serving.max_connections;
@@ -606,7 +687,7 @@ impl Service for Coordinator {
 
     fn line_too_long(&mut self, io: &mut Io, conn: Conn) {
         let text = format!("the longest line is {} bytes", self.serving.limits.max_line);
-        io.send(conn, |out| write::error(out, Code::LineTooLong, &text));
+        self.say(io, conn, |out| write::error(out, Code::LineTooLong, &text));
     }
 
     fn closed(&mut self, io: &mut Io, conn: Conn, reason: &str) {
@@ -630,8 +711,10 @@ impl Service for Coordinator {
     }
 
     fn turn_ends(&mut self, io: &mut Io) {
+        self.write_batch();
+        let (began, since_1970) = self.began;
         let next = self.engine.poll_timeout();
-        io.wake_at(next.and_then(|next| self.origin.checked_add(next)));
+        io.wake_at(next.and_then(|next| began.checked_add(next.saturating_sub(since_1970))));
     }
 }
 
@@ -678,6 +761,14 @@ fn event_fields(event: &Event, time_ms: u64) -> Vec<(&'static str, Value)> {
         progress.map(|(_, note)| ("note", json!(note))),
     ];
     fields.into_iter().flatten().collect()
+}
+
+/// What is kept of all that happens: what went wrong, and the coming and going of workers.
+fn is_rare(event: &str) -> bool {
+    matches!(
+        event,
+        "requeued" | "retried" | "worker-up" | "worker-down" | "worker-suspect"
+    )
 }
 
 /// What an operator wants to know of.

@@ -38,6 +38,7 @@ codes! {
     Busy "busy" "too many connections are open; this one is closed"
     Refused "refused" "the coordinator's script does not admit this job; the text says why"
     QueueFull "queue-full" "too many jobs wait; try again later"
+    Overloaded "overloaded" "jobs cannot be kept for now, as when the disk is full; the text says why"
     LineTooLong "line-too-long" "the connection is closed after this"
     Internal "internal" "a mistake in the coordinator; its log has the details"
 }

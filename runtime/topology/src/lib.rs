@@ -28,11 +28,11 @@ pub mod vocabulary;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Label, Severity};
 pub use model::{
-    Algorithm, Connection, Detector, Isolation, Limits, LoadBalancing, Node, NodeKind, Policies, Resources,
-    Results, Retry, Route, Services, Topology,
+    Algorithm, Connection, Detector, Isolation, Limits, LoadBalancing, Node, NodeKind, Persistence, Policies,
+    Resources, Results, Retry, Route, Services, Topology,
 };
 pub use source::{SourceFile, Sources, Span};
-pub use value::{BadQuantity, Period, Rate, Size};
+pub use value::{BadQuantity, Durability, Period, Rate, Size};
 
 use std::path::Path;
 

@@ -1,18 +1,18 @@
 //! From syntax to meaning: names, kinds and values, each checked where it stands.
 use crate::diagnostic::{Diagnostic, did_you_mean, enough};
 use crate::model::{
-    Algorithm, Connection, Detector, Isolation, Limits, LoadBalancing, Node, NodeKind, Resources, Results,
-    Retry, Route, Services, Topology,
+    Algorithm, Connection, Detector, Isolation, Limits, LoadBalancing, Node, NodeKind, Persistence,
+    Resources, Results, Retry, Route, Services, Topology,
 };
 use crate::source::{Sources, Span};
 use crate::syntax::{self, Item, Statement, Word, WordKind};
-use crate::value::{Period, Rate, Size};
+use crate::value::{Durability, Period, Rate, Size};
 use crate::vocabulary::{Kind, Setting, one_of, section};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 const STATEMENTS: [&str; 6] = ["set", "include", "node", "connection", "policy", "route"];
-const POLICIES: [&str; 4] = ["load_balancing", "limits", "retry", "results"];
+const POLICIES: [&str; 5] = ["load_balancing", "limits", "retry", "results", "persistence"];
 /// Include files within include files, this deep at most.
 const MAX_INCLUDES: usize = 16;
 /// How many files there may be in all: a file may be included in many places.
@@ -84,6 +84,7 @@ enum Value {
     Size(Size),
     Rate(Rate),
     Period(Period),
+    Durability(Durability),
     Names(Vec<(String, Span)>),
     Block(Settings),
 }
@@ -118,6 +119,7 @@ impl Settings {
     getter!(size, Size, Size);
     getter!(rate, Rate, Rate);
     getter!(period, Period, Period);
+    getter!(durability, Durability, Durability);
     getter!(names, Names, Vec<(String, Span)>);
     getter!(block, Block, Settings);
 
@@ -383,7 +385,8 @@ impl Lowerer {
             "load_balancing" => policies.load_balancing = load_balancing(&mut settings),
             "limits" => policies.limits = limits(&mut settings),
             "retry" => policies.retry = retry(&mut settings),
-            _ => policies.results = results(&mut settings),
+            "results" => policies.results = results(&mut settings),
+            _ => policies.persistence = persistence(&mut settings),
         }
     }
 
@@ -582,6 +585,7 @@ impl Lowerer {
                     .settings(&format!("{} {}", setting.section, setting.key), &words[0])
                     .map(Value::Block);
             }
+            Kind::Durability => return self.durability(setting, words),
             _ => {}
         }
         if let [_, extra, ..] = words {
@@ -624,21 +628,30 @@ impl Lowerer {
             Kind::Choice(choices) => choices
                 .contains(&text.as_str())
                 .then(|| Value::Text(text.clone())),
-            Kind::Names | Kind::Block => None,
+            Kind::Durability | Kind::Names | Kind::Block => None,
         };
         if value.is_none() {
-            let mut found = Diagnostic::error(
-                "bad-value",
-                words[0].span,
-                format!("bad value for `{}`", setting.key),
-            )
-            .label(format!("expected {}", setting.kind.expected()));
+            let mut found = bad_value(setting, words[0].span);
             if let Kind::Choice(choices) = setting.kind {
                 found.help = did_you_mean(&text, choices.iter().copied());
             }
             self.mistake(found);
         }
         value
+    }
+
+    fn durability(&mut self, setting: &Setting, words: &[Word]) -> Option<Value> {
+        let texts: Option<Vec<String>> = words.iter().map(|word| self.text(word)).collect();
+        let durability = texts?.join(" ").parse().ok().map(Value::Durability);
+        if durability.is_none() {
+            let (first, last) = (words[0].span, words[words.len() - 1].span);
+            let all = Span {
+                end: last.end,
+                ..first
+            };
+            self.mistake(bad_value(setting, all));
+        }
+        durability
     }
 
     /// Names one after the other, or in a block.
@@ -725,6 +738,19 @@ fn results(settings: &mut Settings) -> Results {
         keep: settings.integer("keep").unwrap_or(defaults.keep),
         keep_for: settings.period("keep_for").unwrap_or(defaults.keep_for),
     }
+}
+
+fn persistence(settings: &mut Settings) -> Persistence {
+    let defaults = Persistence::default();
+    Persistence {
+        durability: settings.durability("durability").unwrap_or(defaults.durability),
+        path: settings.text("path").unwrap_or(defaults.path),
+    }
+}
+
+fn bad_value(setting: &Setting, span: Span) -> Diagnostic {
+    let message = format!("bad value for `{}`", setting.key);
+    Diagnostic::error("bad-value", span, message).label(format!("expected {}", setting.kind.expected()))
 }
 
 fn statements(items: &[Item]) -> impl Iterator<Item = &Statement> {

@@ -1,5 +1,5 @@
 //! What a topology says, typed. Every setting has its value, the default where the file is silent.
-use crate::value::{Period, Rate, Size};
+use crate::value::{Durability, Period, Rate, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -180,6 +180,8 @@ pub struct Policies {
     pub retry: Retry,
     /// What is remembered of jobs that have ended.
     pub results: Results,
+    /// How jobs outlive the coordinator.
+    pub persistence: Persistence,
 }
 
 words! {
@@ -309,6 +311,24 @@ impl Default for Results {
     }
 }
 
+/// How jobs outlive the coordinator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Persistence {
+    /// When an accepted job is on disk.
+    pub durability: Durability,
+    /// The database, relative to [`Topology::root`].
+    pub path: String,
+}
+
+impl Default for Persistence {
+    fn default() -> Persistence {
+        Persistence {
+            durability: Durability::Commit,
+            path: "data/jobs.db".to_owned(),
+        }
+    }
+}
+
 /// What jobs whose data match a glob need.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Route {
@@ -349,6 +369,11 @@ impl Topology {
             Some(above) if folder.file_name().is_some_and(|name| name == "config") => above,
             _ => folder,
         }
+    }
+
+    /// Where the coordinator keeps its jobs.
+    pub fn journal_path(&self) -> PathBuf {
+        self.root().join(&self.policies.persistence.path)
     }
 
     /// Where a node's script is, if it has one.

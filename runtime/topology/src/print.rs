@@ -96,6 +96,13 @@ impl Display for Topology {
             "policy results {{ keep {}; keep_for {} }}",
             results.keep, results.keep_for
         )?;
+        let persistence = &self.policies.persistence;
+        writeln!(
+            f,
+            "policy persistence {{ durability {}; path {} }}",
+            persistence.durability,
+            quoted(&persistence.path)
+        )?;
         if !self.routes.is_empty() {
             writeln!(f)?;
         }

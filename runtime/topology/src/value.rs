@@ -17,6 +17,18 @@ pub struct Rate(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Period(pub Duration);
 
+/// When an accepted job is on disk: `commit`, `interval 100ms`, or `none`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Durability {
+    /// Before it is answered.
+    #[default]
+    Commit,
+    /// Within this time: 1ms to 1h.
+    Interval(Period),
+    /// Never: jobs are in memory alone.
+    None,
+}
+
 /// A text that is not a number with a unit of the wanted kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadQuantity;
@@ -94,19 +106,9 @@ fn print(amount: u64, units: Units, bare: &str, f: &mut fmt::Formatter<'_>) -> f
     write!(f, "{}{name}", amount / scale)
 }
 
-macro_rules! quantity {
-    ($type:ident, $units:ident, $bare:literal, $to:expr, $from:expr, $pattern:literal) => {
-        impl FromStr for $type {
-            type Err = BadQuantity;
-            fn from_str(text: &str) -> Result<$type, BadQuantity> {
-                parse(text, $units, $bare).map($from)
-            }
-        }
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                print($to(self), $units, $bare, f)
-            }
-        }
+/// In JSON it is the text that it prints as.
+macro_rules! as_text {
+    ($type:ident, $pattern:literal) => {
         impl Serialize for $type {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
@@ -126,6 +128,23 @@ macro_rules! quantity {
                 schemars::json_schema!({"type": "string", "pattern": $pattern})
             }
         }
+    };
+}
+
+macro_rules! quantity {
+    ($type:ident, $units:ident, $bare:literal, $to:expr, $from:expr, $pattern:literal) => {
+        impl FromStr for $type {
+            type Err = BadQuantity;
+            fn from_str(text: &str) -> Result<$type, BadQuantity> {
+                parse(text, $units, $bare).map($from)
+            }
+        }
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                print($to(self), $units, $bare, f)
+            }
+        }
+        as_text!($type, $pattern);
     };
 }
 
@@ -154,6 +173,39 @@ quantity!(
     "^[0-9]+(us|ms|s|m|h|d)$"
 );
 
+impl FromStr for Durability {
+    type Err = BadQuantity;
+    fn from_str(text: &str) -> Result<Durability, BadQuantity> {
+        let mut words = text.split_ascii_whitespace();
+        let durability = match (words.next(), words.next(), words.next()) {
+            (Some("commit"), None, _) => Durability::Commit,
+            (Some("none"), None, _) => Durability::None,
+            (Some("interval"), Some(period), None) => Durability::Interval(period.parse()?),
+            _ => return Err(BadQuantity),
+        };
+        match durability {
+            Durability::Interval(Period(period))
+                if period < Duration::from_millis(1) || period > Duration::from_secs(3600) =>
+            {
+                Err(BadQuantity)
+            }
+            _ => Ok(durability),
+        }
+    }
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Durability::Commit => f.write_str("commit"),
+            Durability::Interval(period) => write!(f, "interval {period}"),
+            Durability::None => f.write_str("none"),
+        }
+    }
+}
+
+as_text!(Durability, "^(commit|none|interval [0-9]+(us|ms|s|m|h|d))$");
+
 impl fmt::Display for BadQuantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("not a number with a unit of this kind")
@@ -174,6 +226,19 @@ mod tests {
         }
         for text in ["10ms", "30s", "5m", "36h", "2d", "250us", "0s"] {
             assert_eq!(text.parse::<Period>().unwrap().to_string(), text);
+        }
+        for text in ["commit", "interval 100ms", "none"] {
+            assert_eq!(text.parse::<Durability>().unwrap().to_string(), text);
+        }
+        for bad in [
+            "",
+            "interval",
+            "interval 0s",
+            "interval 2h",
+            "commit 1s",
+            "always",
+        ] {
+            assert!(bad.parse::<Durability>().is_err(), "{bad}");
         }
         assert_eq!("1.5GB".parse(), Ok(Size(1_500_000_000)));
         assert_eq!("90".parse::<Period>().unwrap().to_string(), "90s");

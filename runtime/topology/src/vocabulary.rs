@@ -38,6 +38,8 @@ pub enum Kind {
     Names,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// [`crate::Durability`].
+    Durability,
     /// A block of settings of its own: those of the section that is named after the two.
     Block,
 }
@@ -60,6 +62,7 @@ impl Kind {
             }
             Kind::Names => "names, such as `{ gpu realtime }`".into(),
             Kind::Choice(words) => one_of(words),
+            Kind::Durability => "`commit`, `interval` and a duration up to `1h`, or `none`".into(),
             Kind::Block => "a block in `{` and `}`".into(),
         }
     }
@@ -334,6 +337,20 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Period(SECOND, YEAR),
         "1d",
         "How long an ended job is remembered at most.",
+    ),
+    setting(
+        "policy persistence",
+        "durability",
+        Kind::Durability,
+        "`commit`",
+        "When an accepted job is on disk. `commit`: before the client is told. `interval 100ms`: within that time, so that a power failure loses what was accepted in it, though a crash of the coordinator does not. `none`: never; jobs are in memory alone, and lost with the coordinator.",
+    ),
+    setting(
+        "policy persistence",
+        "path",
+        Kind::Text,
+        "`data/jobs.db`",
+        "The database that jobs are kept in, relative to the folder that holds the topology, or to the one above if that folder is called `config`. It is made if it is not there.",
     ),
     setting(
         "route",

@@ -6,8 +6,9 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 use torhost_topology::{
-    Algorithm, Connection, Detector, Diagnostics, Isolation, Limits, LoadBalancing, Node, NodeKind, Period,
-    Policies, Rate, Resources, Results, Retry, Route, Services, Size, Topology, format,
+    Algorithm, Connection, Detector, Diagnostics, Durability, Isolation, Limits, LoadBalancing, Node,
+    NodeKind, Period, Persistence, Policies, Rate, Resources, Results, Retry, Route, Services, Size,
+    Topology, format,
 };
 
 /// The longest that a duration in the language is, in microseconds.
@@ -144,12 +145,22 @@ fn policies() -> impl Strategy<Value = Policies> {
     );
     let results = (0_u32..=100_000_000, period(1_000_000..=YEAR))
         .prop_map(|(keep, keep_for)| Results { keep, keep_for });
-    (load_balancing(), limits, retry, results).prop_map(|(load_balancing, limits, retry, results)| Policies {
-        load_balancing,
-        limits,
-        retry,
-        results,
-    })
+    let durability = prop_oneof![
+        Just(Durability::Commit),
+        Just(Durability::None),
+        period(1000..=3_600_000_000).prop_map(Durability::Interval),
+    ];
+    let persistence =
+        (durability, "[a-z \"/]{1,9}").prop_map(|(durability, path)| Persistence { durability, path });
+    (load_balancing(), limits, retry, results, persistence).prop_map(
+        |(load_balancing, limits, retry, results, persistence)| Policies {
+            load_balancing,
+            limits,
+            retry,
+            results,
+            persistence,
+        },
+    )
 }
 
 fn route(glob: String) -> impl Strategy<Value = Route> {

@@ -123,7 +123,7 @@ impl Coordinator {
     /// Whether a line must wait for what came before it on its connection, or for room.
     pub(super) fn must_wait(&self, conn: Conn, request: &std::result::Result<Request<'_>, Refusal>) -> bool {
         match request {
-            Ok(Request::Submit(_)) => self.undecided.count >= MOST_UNDECIDED,
+            Ok(Request::Submit(_)) => self.is_busy(),
             // A worker that does what it should is not answered, so that there is no order to keep.
             Ok(request)
                 if is_of_worker(request)
@@ -138,10 +138,33 @@ impl Coordinator {
     /// Keeps a line that must wait, and reads no further.
     pub(super) fn keep_line(&mut self, io: &mut Io, conn: Conn, line: &[u8]) {
         self.undecided.queues.entry(conn).or_default().line = Some(line.to_vec());
-        if self.undecided.count >= MOST_UNDECIDED {
+        if self.is_busy() {
             self.undecided.waiting.push_back(conn);
         }
         io.hold(conn, true);
+    }
+
+    /// Whether further submissions must wait, for the script or for the journal.
+    fn is_busy(&self) -> bool {
+        let undecided = self.undecided.count;
+        undecided >= MOST_UNDECIDED || self.is_full(undecided)
+    }
+
+    /// Reads connections on whose submissions had to wait.
+    pub(super) fn read_on(&mut self, io: &mut Io) {
+        while !self.is_busy()
+            && let Some(conn) = self.undecided.waiting.pop_front()
+        {
+            self.go_on(io, conn);
+        }
+    }
+
+    /// A connection that is owed answers stays, even if the other side says no more.
+    pub(super) fn owe(&self, io: &mut Io, conn: Conn) {
+        io.owe(
+            conn,
+            self.undecided.queues.contains_key(&conn) || self.keeping.owes(conn),
+        );
     }
 
     /// Forgets what a connection that is gone has said and was not looked at. What is with the script will be decided.
@@ -197,7 +220,7 @@ impl Coordinator {
             let data = submission.data.clone();
             queue.submissions.pop_front();
             self.undecided.count -= 1;
-            let taken = decision.and_then(|options| self.take(io, conn, data, options));
+            let taken = decision.and_then(|options| self.take_from(io, conn, data, options));
             self.finish(io, conn, taken);
         }
         if self
@@ -208,11 +231,7 @@ impl Coordinator {
         {
             self.go_on(io, conn);
         }
-        while self.undecided.count < MOST_UNDECIDED
-            && let Some(conn) = self.undecided.waiting.pop_front()
-        {
-            self.go_on(io, conn);
-        }
+        self.read_on(io);
     }
 
     /// Reads a connection again, from the line on that had to wait.
@@ -223,7 +242,7 @@ impl Coordinator {
         let line = queue.line.take();
         if queue.submissions.is_empty() {
             self.undecided.queues.remove(&conn);
-            io.owe(conn, false);
+            self.owe(io, conn);
         }
         io.hold(conn, false);
         if let Some(line) = line {
@@ -243,13 +262,13 @@ impl Coordinator {
         if self.watching.is_empty() && !is_heard {
             return;
         }
-        let mut fields = event_fields(event, self.wall(self.now(io)));
+        let mut fields = event_fields(event, Self::wall(self.now(io)));
         if !self.watching.is_empty() {
             let object = fields
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), value.clone()));
             let value = Value::Object(object.collect());
-            for &conn in &self.watching {
+            for conn in self.watching.iter().copied().collect::<Vec<_>>() {
                 self.answer(io, conn, "EVENT", &value);
             }
         }

@@ -1,13 +1,13 @@
 //! What a script does with a coordinator of its own: it submits, and works, without a connection.
 use super::hooks::Question;
-use super::{Coordinator, Link, MULTILINE, Way, submission};
+use super::{Coordinator, Link, MULTILINE, Way};
 use crate::reactor::Io;
 use crate::tor::Callback;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
-use torhost_dispatch::{AnswerError, Joining, Progress, SubmitError, UnknownJob, WorkerKey};
-use torhost_protocol::{Handle, JobId, JobsQuery, SubmitOptions};
+use torhost_dispatch::{AnswerError, Joining, Progress, UnknownJob, WorkerKey};
+use torhost_protocol::{Handle, JobId, JobsQuery, Refusal, SubmitOptions};
 use torhost_tcl::Obj;
 
 /// How a worker in the script is told what to do.
@@ -65,15 +65,14 @@ impl Coordinator {
     /// Takes a job of the script's.
     ///
     /// # Errors
-    /// When too much waits already.
+    /// When too much waits already, or it cannot be kept.
     pub(crate) fn submit(
         &mut self,
         io: &mut Io,
         data: Vec<u8>,
         options: SubmitOptions,
-    ) -> Result<JobId, SubmitError> {
-        let submission = submission(data.into(), options);
-        let accepted = self.engine.submit(self.now(io), submission, None)?;
+    ) -> Result<JobId, Refusal> {
+        let accepted = self.take(io, data.into(), options, None)?;
         self.act(io);
         Ok(accepted.job)
     }

@@ -35,6 +35,8 @@ pub(super) struct Connection {
     pub(super) held: bool,
     /// Not to be closed when the other side says no more: it is owed answers.
     pub(super) owed: bool,
+    /// To be closed once it is owed nothing.
+    pub(super) doomed: bool,
     pub(super) max_line: usize,
     pub(super) max_pending: usize,
 }
@@ -65,6 +67,7 @@ impl Connection {
             read_closed: false,
             held: false,
             owed: false,
+            doomed: false,
             max_line: limits.max_line,
             max_pending: limits.max_pending,
         }

@@ -311,6 +311,7 @@ impl Io {
     /// kernel, and so in the end does the other side.
     pub(crate) fn hold(&mut self, conn: Conn, held: bool) {
         if let Some(connection) = self.connection(conn)
+            && !connection.doomed
             && std::mem::replace(&mut connection.held, held)
             && !held
         {
@@ -325,7 +326,11 @@ impl Io {
             && std::mem::replace(&mut connection.owed, owed)
             && !owed
         {
-            self.ready.push(conn);
+            if std::mem::take(&mut connection.doomed) {
+                self.close(conn);
+            } else {
+                self.ready.push(conn);
+            }
         }
     }
 
@@ -588,7 +593,10 @@ impl Io {
 
     fn too_long(&mut self, conn: Conn, service: &mut dyn Service) {
         service.line_too_long(self, conn);
-        self.close(conn);
+        match self.connection(conn) {
+            Some(connection) if connection.owed => (connection.held, connection.doomed) = (true, true),
+            _ => self.close(conn),
+        }
         service.closed(self, conn, "line too long");
     }
 

@@ -40,6 +40,9 @@ pub(super) const COMMANDS: &[Command] = &[Command {
            | `-max-queued` | jobs that wait | 1000000 |\n\
            | `-keep` | ended jobs that are remembered | 10000 |\n\
            | `-keep-for` | for how long | `24h` |\n\
+           | `-durability` | when an accepted job is on disk: `commit` (before the client is told), `interval` and a duration (within that time), \
+           or `none` (never: jobs are in memory alone). See [durability.md](../durability.md) | `commit` |\n\
+           | `-journal` | the database that jobs are kept in, which is made if it is not there | the topology's, or `data/jobs.db` |\n\
            | `-routes` | what jobs need whose data match a glob of `string match`, where they do not say it themselves: a list of dicts as \
            `tor::topology routes` returns it, with the key `glob` and any of `requires priority timeout retries`. The first that \
            matches counts | the topology's, or none |\n\
@@ -100,8 +103,7 @@ fn serve(interp: &Interp, args: &[Obj]) -> Result<Obj> {
         Ok(engine.take(interp, option, value)? || serving.take(interp, option, value)?)
     })?;
     let (serving, addresses) = serving.addresses()?;
-    let (config, chooser) = engine.config();
-    let coordinator = reactor::add(Coordinator::new(config, chooser));
+    let coordinator = reactor::add(engine.coordinator()?);
     let bound = listen(coordinator, serving, addresses, listeners);
     if bound.is_err() {
         coordinator.close();
@@ -119,6 +121,7 @@ pub(super) fn listen(
     let bound = coordinator
         .call(move |coordinator, io| {
             let bound = coordinator.listen(io, serving, &addresses)?;
+            coordinator.start_keeping(io)?;
             for (event, callback) in listeners {
                 coordinator.on(event, callback);
             }

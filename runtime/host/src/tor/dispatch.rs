@@ -7,6 +7,7 @@ use crate::coordinator::{Coordinator, OwnWorker, WorkerTaken, set_option};
 use crate::reactor::{self, Gone, Io, Reach};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
 use torhost_dispatch::{AnswerError, Joining, Policy, Progress};
 use torhost_protocol::{Handle, JobId, JobsQuery, State, SubmitOptions};
 use torhost_tcl::{Error, Interp, Obj, Result};
@@ -48,7 +49,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
            are not the engine's. The same as `tor::coordinator serve -dispatch $d ?-option value …?` |\n\
            | `$d destroy` | ends it, with its listeners and connections, as does `rename $d {}`. What was on its way to the script still comes |\n\n\
            Errors have `-errorcode {TOR DISPATCH …}`: `UNKNOWN_JOB`, `STALE_ATTEMPT` (a handle that no worker of the script has, or that counts \
-           no more), `QUEUE_FULL`, `WORKER` (a name that is taken, or unknown), `OPTION` (bad options and values).",
+           no more), `QUEUE_FULL`, `OVERLOADED` (jobs cannot be kept), `WORKER` (a name that is taken, or unknown), `OPTION` (bad options and values).",
     example: "set d [tor::dispatch create -policy least_loaded -on completed {apply {{event} {puts [dict get $event result]}}}]\n\
               proc work {d handle data} {$d complete $handle [string toupper $data]}\n\
               $d worker add shouter -slots 2 -capabilities text -assign [list work $d]\n\
@@ -138,7 +139,7 @@ const METHODS: &[Method] = &[
         arguments: (1, Some(1)),
         run: |_, dispatch, args| {
             let id = job(&args[0])?;
-            let found = dispatch.call(move |coordinator, _| coordinator.job_dict(id))?;
+            let found = dispatch.call_kept(move |coordinator, _| coordinator.job_dict(id))?;
             found
                 .map(|job| super::to_tcl(&job))
                 .map_err(|_| unknown_job(&args[0]))
@@ -156,7 +157,7 @@ const METHODS: &[Method] = &[
         arguments: (1, Some(1)),
         run: |_, dispatch, args| {
             let id = job(&args[0])?;
-            let state = dispatch.call(move |coordinator, io| coordinator.cancel(io, id))?;
+            let state = dispatch.call_kept(move |coordinator, io| coordinator.cancel(io, id))?;
             state.map(Obj::from).map_err(|_| unknown_job(&args[0]))
         },
     },
@@ -227,6 +228,22 @@ impl Dispatch {
         self.0.call(ask).map_err(|Gone| error("GONE", "it was destroyed"))
     }
 
+    /// Has the engine do something or tell of jobs, and waits until what it knew then is kept.
+    fn call_kept<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&mut Coordinator, &mut Io) -> T + Send + 'static,
+    ) -> Result<T> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        self.0.post(move |coordinator, io| {
+            let answer = ask(coordinator, io);
+            coordinator.then(io, move |_, _| {
+                // The one who asked may have been stopped meanwhile.
+                let _ = sender.send(answer);
+            });
+        });
+        receiver.recv().map_err(|_| error("GONE", "it was destroyed"))
+    }
+
     /// Has the engine take an answer to an attempt.
     fn answer(
         &self,
@@ -248,18 +265,19 @@ impl Dispatch {
 
 fn create(interp: &Interp, args: &[Obj]) -> Result<Obj> {
     static LAST: AtomicU32 = AtomicU32::new(0);
-    let mut engine = EngineSettings::new(OPTIONS)?;
+    let mut engine = EngineSettings::new(OPTIONS)?.in_memory();
     let known = [EngineSettings::NAMES, &["-on"]].concat();
     let usage = "tor::dispatch create ?-option value …?";
     let listeners = take_options(OPTIONS, interp, args, usage, &known, |option, value| {
         engine.take(interp, option, value)
     })?;
-    let (config, chooser) = engine.config();
-    let mut coordinator = Coordinator::new(config, chooser);
+    let mut coordinator = engine.coordinator()?;
     for (event, callback) in listeners {
         coordinator.on(event, callback);
     }
     let dispatch = Rc::new(Dispatch(reactor::add(coordinator)));
+    let started = dispatch.call(Coordinator::start_keeping)?;
+    started.map_err(|reason| error("JOURNAL", reason))?;
     let name = format!("::tor::dispatch{}", LAST.fetch_add(1, Ordering::Relaxed) + 1);
     interp.create_command(&name, move |interp, words| run(interp, &dispatch, words))?;
     Ok(Obj::from(name))
@@ -295,9 +313,11 @@ fn submit(_: &Interp, dispatch: &Dispatch, args: &[Obj]) -> Result<Obj> {
         set_option(&mut options, &name, &value)
             .map_err(|expected| OPTIONS.bad(format!("bad option {option} \"{value}\": {expected}")))?;
     }
-    let job = dispatch.call(move |coordinator, io| coordinator.submit(io, data, options))?;
-    job.map(|job| Obj::from(job.to_string()))
-        .map_err(|full| error("QUEUE_FULL", full.to_string()))
+    let job = dispatch.call_kept(move |coordinator, io| coordinator.submit(io, data, options))?;
+    job.map(|job| Obj::from(job.to_string())).map_err(|refusal| {
+        let code = refusal.code.as_str().replace('-', "_").to_uppercase();
+        error(&code, refusal.text)
+    })
 }
 
 fn worker(interp: &Interp, dispatch: &Dispatch, args: &[Obj]) -> Result<Obj> {
@@ -372,7 +392,7 @@ fn jobs(_: &Interp, dispatch: &Dispatch, args: &[Obj]) -> Result<Obj> {
             }
         }
     }
-    let page = dispatch.call(move |coordinator, _| coordinator.jobs_dict(&query))?;
+    let page = dispatch.call_kept(move |coordinator, _| coordinator.jobs_dict(&query))?;
     Ok(super::to_tcl(&page))
 }
 

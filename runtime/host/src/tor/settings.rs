@@ -1,13 +1,17 @@
 //! What a coordinator can be set to: from the topology where there is one, and by options.
 use super::options::Options;
 use super::{Callback, topology};
-use crate::coordinator::{EVENTS, Glob, Hooks, Route, Routes, Serving, set_option};
+use crate::coordinator::{
+    Coordinator, EVENTS, Glob, Hooks, JournalSettings, Kept, Route, Routes, Serving, set_option,
+};
 use crate::reactor::Limits;
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
 use torhost_dispatch::{Config, Detection, Policy};
+use torhost_journal::Sync;
 use torhost_protocol::SubmitOptions;
 use torhost_tcl::{Error, Interp, Obj, Result};
-use torhost_topology::{Algorithm, Detector, LoadBalancing, Policies};
+use torhost_topology::{Algorithm, Detector, Durability, LoadBalancing, Policies};
 
 /// The settings of an engine.
 pub(super) struct EngineSettings {
@@ -16,6 +20,8 @@ pub(super) struct EngineSettings {
     detector: Detector,
     phi_threshold: u32,
     chooser: Option<Callback>,
+    durability: Durability,
+    journal: PathBuf,
 }
 
 impl EngineSettings {
@@ -33,6 +39,8 @@ impl EngineSettings {
         "-max-queued",
         "-keep",
         "-keep-for",
+        "-durability",
+        "-journal",
     ];
 
     /// What the topology says, or else the defaults.
@@ -45,6 +53,7 @@ impl EngineSettings {
             limits,
             retry,
             results,
+            persistence,
         } = policies()?;
         let config = Config {
             policy: policy(load_balancing.algorithm),
@@ -65,7 +74,18 @@ impl EngineSettings {
             detector: load_balancing.detector,
             phi_threshold: load_balancing.phi_threshold,
             chooser: None,
+            durability: persistence.durability,
+            journal: match topology::topology_if_any()? {
+                Some(topology) => topology.journal_path(),
+                None => persistence.path.into(),
+            },
         })
+    }
+
+    /// Has jobs in memory alone, unless an option says where to keep them.
+    pub(super) fn in_memory(mut self) -> EngineSettings {
+        self.durability = Durability::None;
+        self
     }
 
     /// Takes an option; false if it is none of these.
@@ -98,13 +118,43 @@ impl EngineSettings {
             "-max-queued" => config.max_queued = options.whole(option, value, 1, 100_000_000)? as usize,
             "-keep" => config.keep = options.whole(option, value, 0, 100_000_000)? as usize,
             "-keep-for" => config.keep_for = options.duration(option, value, 1000)?,
+            "-durability" => {
+                let expected = "commit, interval and a duration from 1ms to 1h, or none";
+                let durability = value.to_text_lossy().parse();
+                self.durability = durability.map_err(|_| options.bad_value(option, value, expected))?;
+            }
+            "-journal" => {
+                self.journal = value.to_text()?.into();
+                if self.durability == Durability::None {
+                    self.durability = Durability::Commit;
+                }
+            }
             _ => return Ok(false),
         }
         Ok(true)
     }
 
+    /// A coordinator with these settings, which goes on with the jobs in its journal if it has one.
+    ///
+    /// # Errors
+    /// A journal that cannot be used.
+    pub(super) fn coordinator(self) -> Result<Coordinator> {
+        let sync = match self.durability {
+            Durability::Commit => Some(Sync::Commit),
+            Durability::Interval(interval) => Some(Sync::Interval(interval.0)),
+            Durability::None => None,
+        };
+        let path = self.journal.clone();
+        let kept = sync.map(|sync| Kept::open(JournalSettings { path, sync }));
+        let kept = kept.transpose().map_err(|error| {
+            Error::new(format!("cannot keep jobs: {error}")).with_code(["TOR", "COORDINATOR", "JOURNAL"])
+        })?;
+        let (config, chooser) = self.config();
+        Ok(Coordinator::new(config, chooser, kept))
+    }
+
     /// The settings, and whom to ask for workers.
-    pub(super) fn config(self) -> (Config, Option<Callback>) {
+    fn config(self) -> (Config, Option<Callback>) {
         let detection = match self.detector {
             Detector::Fixed => Detection::Fixed,
             Detector::PhiAccrual => Detection::PhiAccrual {

@@ -281,6 +281,7 @@ fn policy(args: &[Obj]) -> Result<Obj> {
         limits,
         retry,
         results,
+        persistence,
     } = &topology()?.policies;
     let name = args[0].to_text()?;
     let settings = match name.as_str() {
@@ -314,8 +315,12 @@ fn policy(args: &[Obj]) -> Result<Obj> {
             ("keep", Obj::from(results.keep)),
             ("keep_for", milliseconds(results.keep_for)),
         ]),
+        "persistence" => Obj::dict([
+            ("durability", Obj::from(persistence.durability.to_string())),
+            ("path", Obj::from(&persistence.path)),
+        ]),
         _ => {
-            let known = listed(["load_balancing", "limits", "retry", "results"]);
+            let known = listed(["load_balancing", "limits", "retry", "results", "persistence"]);
             return Err(unknown(format!(
                 "there is no policy \"{name}\": there are {known}"
             )));

@@ -1,0 +1,404 @@
+//! What a coordinator must not forget, and what it says only once that is kept.
+//!
+//! Jobs that have changed are collected while the journal's thread writes those before them, and go to it at the end of a turn when it
+//! has nothing to do: under load many in one transaction, alone each at once. What a client is told of them waits in [`Keeping`] until
+//! they are written. So does everything else for the same client, so that answers keep their order.
+use super::Coordinator;
+use crate::reactor::{Conn, Io};
+use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use torhost_dispatch::{Config, Engine, Event, Stored};
+use torhost_journal::{Access, Batch, Error, Fate, Journal, Note, Store, Sync};
+use torhost_protocol::JobId;
+
+/// The names under which the journal keeps them.
+const EPOCH: &str = "epoch";
+const LAST_JOB: &str = "last_job";
+/// How many jobs may be taken before the first of them is written. Grows to [`MOST_AHEAD`] where that is too few.
+const AHEAD: u64 = 1000;
+const MOST_AHEAD: u64 = 100_000;
+/// How many events may wait to be written. More are not kept.
+const MOST_NOTES: usize = 10_000;
+
+/// Where a coordinator keeps its jobs, and how well.
+#[derive(Debug, Clone)]
+pub(crate) struct JournalSettings {
+    pub(crate) path: PathBuf,
+    pub(crate) sync: Sync,
+}
+
+/// An opened journal.
+pub(crate) struct Kept {
+    store: Store,
+    settings: JournalSettings,
+    jobs: Vec<Stored>,
+    /// The highest number that may have been given to a job.
+    last_job: u64,
+    /// Tells the numbers of this database from those of any other.
+    pub(super) epoch: String,
+}
+
+impl Kept {
+    /// Opens a journal, or makes one, and reads what is in it.
+    ///
+    /// # Errors
+    /// As [`Store::open`], [`Store::jobs`] and [`Store::write`].
+    pub(crate) fn open(settings: JournalSettings) -> Result<Kept, Error> {
+        let mut store = Store::open(&settings.path, Access::Write)?;
+        let mut jobs = Vec::new();
+        store.jobs(|job| {
+            jobs.push(job);
+            Ok::<_, Error>(())
+        })?;
+        let last_job = store.setting(LAST_JOB)?.and_then(|last| last.parse().ok());
+        let last_job = jobs.last().map_or(0, |job| job.id.0).max(last_job.unwrap_or(0));
+        let epoch = store.setting(EPOCH)?;
+        let epoch = epoch.unwrap_or_else(|| format!("{:x}", torhost_journal::now().as_micros()));
+        let notes = vec![
+            Note::Setting(EPOCH, epoch.clone()),
+            Note::Setting(LAST_JOB, (last_job + AHEAD).to_string()),
+        ];
+        store.write(
+            &Batch {
+                notes,
+                ..Batch::default()
+            },
+            true,
+        )?;
+        log::info!(
+            "jobs are kept in {}: {} are there",
+            settings.path.display(),
+            jobs.len()
+        );
+        Ok(Kept {
+            store,
+            settings,
+            jobs,
+            last_job,
+            epoch,
+        })
+    }
+
+    /// The engine that goes on with the jobs, and what keeps them.
+    pub(super) fn restore(self, config: Config, seed: u64) -> (Engine, Keeping) {
+        let engine = Engine::restore(config, seed, torhost_journal::now(), self.last_job, self.jobs);
+        let keeping = Keeping {
+            promises: self.settings.sync == Sync::Commit,
+            settings: Some(self.settings),
+            store: Some(self.store),
+            reserved: self.last_job + AHEAD,
+            reserving: self.last_job + AHEAD,
+            ahead: AHEAD,
+            ..Keeping::default()
+        };
+        (engine, keeping)
+    }
+}
+
+type Then = Box<dyn FnOnce(&mut Coordinator, &mut Io) + Send>;
+
+/// What waits until a batch is written.
+enum Promise {
+    /// The oldest of what a connection is to be told.
+    Lines(Conn),
+    /// What watchers and the script are to be told.
+    Event(Event),
+    /// What the script waits for.
+    Then(Then),
+}
+
+/// The journal, and what waits for it. Without one, nothing does.
+#[derive(Default)]
+pub(super) struct Keeping {
+    settings: Option<JournalSettings>,
+    /// Until the journal runs.
+    store: Option<Store>,
+    journal: Option<Journal>,
+    /// Whether anything waits for it.
+    promises: bool,
+    /// Jobs that have changed since the last batch; may have some twice.
+    changed: Vec<JobId>,
+    /// How many there were when last none was there twice.
+    distinct: usize,
+    notes: Vec<Note>,
+    /// Batches that are written, or with the journal.
+    batches: u64,
+    is_writing: bool,
+    /// Why the journal cannot write.
+    failing: Option<String>,
+    /// Numbers up to this one may be given to jobs: they are never given again, whatever is lost.
+    reserved: u64,
+    /// The same, once the batch with the journal is written.
+    reserving: u64,
+    ahead: u64,
+    /// By the number of the batch that they wait for, in the order in which they were made.
+    waiting: VecDeque<(u64, Promise)>,
+    /// What connections are to be told, by the batch that it waits for.
+    lines: FxHashMap<Conn, VecDeque<(u64, Vec<u8>)>>,
+}
+
+impl Keeping {
+    /// What is known now is written with this batch; none if it is, or need not be.
+    fn batch(&self) -> Option<u64> {
+        if !self.promises {
+            None
+        } else if !self.changed.is_empty() {
+            Some(self.batches + 1)
+        } else {
+            self.is_writing.then_some(self.batches)
+        }
+    }
+
+    /// How many more jobs may be taken now.
+    pub(super) fn room(&self, last_job: u64) -> u64 {
+        match self.settings {
+            Some(_) => self.reserved.saturating_sub(last_job),
+            None => u64::MAX,
+        }
+    }
+
+    /// Why no job can be taken now. Clients' submissions wait where that is only for want of numbers.
+    pub(super) fn trouble(&self, last_job: u64) -> Option<String> {
+        let path = self.settings.as_ref()?.path.display();
+        match &self.failing {
+            Some(reason) => Some(format!(
+                "jobs cannot be kept in {path}: {reason}; try again later"
+            )),
+            None if self.room(last_job) == 0 => Some(format!(
+                "jobs come faster than they can be kept in {path}; try again later"
+            )),
+            None => None,
+        }
+    }
+
+    /// Notes that what is kept of a job must change.
+    pub(super) fn changed(&mut self, job: JobId) {
+        if self.settings.is_none() || self.changed.last() == Some(&job) {
+            return;
+        }
+        self.changed.push(job);
+        // While the journal cannot write, jobs go on changing.
+        if self.changed.len() > 1000 + 2 * self.distinct {
+            self.changed.sort_unstable();
+            self.changed.dedup();
+            self.distinct = self.changed.len();
+        }
+    }
+
+    /// Notes something else to keep.
+    pub(super) fn note(&mut self, note: impl FnOnce() -> Note) {
+        if self.settings.is_some() && self.notes.len() < MOST_NOTES {
+            self.notes.push(note());
+        }
+    }
+
+    /// Whether a connection waits for what it is to be told.
+    pub(super) fn owes(&self, conn: Conn) -> bool {
+        self.lines.contains_key(&conn)
+    }
+
+    /// A connection is gone.
+    pub(super) fn forget(&mut self, conn: Conn) {
+        self.lines.remove(&conn);
+    }
+}
+
+impl Coordinator {
+    /// Starts the thread of the journal, if there is one.
+    ///
+    /// # Errors
+    /// If that cannot be.
+    pub(crate) fn start_keeping(&mut self, io: &mut Io) -> Result<(), String> {
+        let keeping = &mut self.keeping;
+        let (Some(store), Some(settings)) = (keeping.store.take(), &keeping.settings) else {
+            return Ok(());
+        };
+        let reach = io.reach::<Coordinator>();
+        let tell = move |fate| reach.post(move |coordinator, io| coordinator.written(io, fate));
+        let journal = Journal::start(store, settings.sync, tell);
+        keeping.journal = Some(journal.map_err(|error| format!("cannot start a thread: {error}"))?);
+        self.act(io);
+        Ok(())
+    }
+
+    /// Gives the journal what has changed, if it has nothing to do.
+    pub(super) fn write_batch(&mut self) {
+        let keeping = &mut self.keeping;
+        let last_job = self.engine.last_job();
+        let is_short = last_job + keeping.ahead / 2 >= keeping.reserved;
+        if keeping.is_writing || (keeping.changed.is_empty() && keeping.notes.is_empty() && !is_short) {
+            return;
+        }
+        if is_short {
+            if last_job >= keeping.reserved {
+                keeping.ahead = (keeping.ahead * 2).min(MOST_AHEAD);
+            }
+            keeping.reserving = last_job + keeping.ahead;
+        }
+        self.write();
+    }
+
+    /// Gives the journal what has changed.
+    fn write(&mut self) {
+        let keeping = &mut self.keeping;
+        let Some(journal) = &keeping.journal else { return };
+        if keeping.reserving != keeping.reserved {
+            let reserving = keeping.reserving.to_string();
+            keeping.notes.push(Note::Setting(LAST_JOB, reserving));
+        }
+        let mut batch = Batch {
+            notes: std::mem::take(&mut keeping.notes),
+            ..Batch::default()
+        };
+        keeping.changed.sort_unstable();
+        keeping.changed.dedup();
+        for &id in &keeping.changed {
+            match self.engine.job(id) {
+                Some(job) => batch.jobs.push(Stored::of(id, job)),
+                None => batch.forgotten.push(id),
+            }
+        }
+        keeping.changed.clear();
+        keeping.distinct = 0;
+        keeping.batches += 1;
+        keeping.is_writing = true;
+        journal.write(batch);
+    }
+
+    /// The journal has written the batch that it had, or cannot.
+    fn written(&mut self, io: &mut Io, fate: Fate) {
+        let keeping = &mut self.keeping;
+        match fate {
+            Fate::Failing(reason) => {
+                log::error!("cannot write the journal: {reason}; jobs are refused until it can be written");
+                keeping.failing = Some(reason);
+                self.read_on(io);
+                return;
+            }
+            Fate::Kept => {
+                if keeping.failing.take().is_some() {
+                    log::info!("the journal is written again");
+                }
+            }
+        }
+        keeping.is_writing = false;
+        keeping.reserved = keeping.reserving;
+        let written = keeping.batches;
+        while let Some((batch, promise)) = self.keeping.waiting.pop_front() {
+            if batch > written {
+                self.keeping.waiting.push_front((batch, promise));
+                break;
+            }
+            match promise {
+                Promise::Lines(conn) => self.tell_kept(io, conn, written),
+                Promise::Event(event) => self.tell_event(io, &event),
+                Promise::Then(then) => then(self, io),
+            }
+        }
+        self.read_on(io);
+    }
+
+    /// Has the journal write all there is, as nothing more will come.
+    pub(super) fn keep_last(&mut self) {
+        // So that the next life goes on with the next number.
+        self.keeping.reserving = self.engine.last_job();
+        self.write();
+    }
+
+    /// Whether no more submissions can be taken in for now.
+    pub(super) fn is_full(&self, undecided: usize) -> bool {
+        let room = self.keeping.room(self.engine.last_job());
+        self.keeping.failing.is_none() && room <= undecided as u64
+    }
+
+    fn tell_kept(&mut self, io: &mut Io, conn: Conn, written: u64) {
+        let Some(lines) = self.keeping.lines.get_mut(&conn) else {
+            return;
+        };
+        while let Some((batch, _)) = lines.front()
+            && *batch <= written
+            && let Some((_, bytes)) = lines.pop_front()
+        {
+            io.send(conn, |out| out.extend_from_slice(&bytes));
+        }
+        if lines.is_empty() {
+            self.keeping.lines.remove(&conn);
+            self.owe(io, conn);
+        }
+    }
+
+    /// Tells a connection something that need not be kept, after what it is told already.
+    pub(super) fn say(&mut self, io: &mut Io, conn: Conn, write: impl FnOnce(&mut Vec<u8>)) {
+        self.say_after(io, conn, None, write);
+    }
+
+    /// Tells a connection something of jobs, once what is known of them now is kept.
+    pub(super) fn promise(&mut self, io: &mut Io, conn: Conn, write: impl FnOnce(&mut Vec<u8>)) {
+        let batch = self.keeping.batch();
+        self.say_after(io, conn, batch, write);
+    }
+
+    /// Tells a connection that a job is taken, once it is kept.
+    pub(super) fn accept(&mut self, io: &mut Io, conn: Conn, is_new: bool, write: impl FnOnce(&mut Vec<u8>)) {
+        let keeping = &self.keeping;
+        // The engine has not yet been asked what has changed.
+        let next = (keeping.promises && is_new).then_some(keeping.batches + 1);
+        let batch = next.or_else(|| keeping.batch());
+        self.say_after(io, conn, batch, write);
+    }
+
+    fn say_after(&mut self, io: &mut Io, conn: Conn, batch: Option<u64>, write: impl FnOnce(&mut Vec<u8>)) {
+        let keeping = &mut self.keeping;
+        if batch.is_none() && !keeping.lines.contains_key(&conn) {
+            return io.send(conn, write);
+        }
+        let lines = keeping.lines.entry(conn).or_default();
+        let is_first = lines.is_empty();
+        match lines.back_mut() {
+            Some((last, bytes)) if batch.is_none_or(|batch| batch <= *last) => write(bytes),
+            _ => {
+                let mut bytes = Vec::new();
+                write(&mut bytes);
+                let batch = batch.unwrap_or(keeping.batches);
+                lines.push_back((batch, bytes));
+                keeping.waiting.push_back((batch, Promise::Lines(conn)));
+            }
+        }
+        let held: usize = lines.iter().map(|(_, bytes)| bytes.len()).sum();
+        if is_first {
+            self.owe(io, conn);
+        }
+        if held > self.serving.limits.max_pending {
+            log::warn!(
+                "a connection has asked for more than it can be told while the journal is not written"
+            );
+            io.close(conn);
+            self.forget(conn);
+        }
+    }
+
+    /// Tells watchers and the script of an event; of how a job ended, once that is kept.
+    pub(super) fn tell_event_kept(&mut self, io: &mut Io, event: Event) {
+        let is_end = matches!(event.name, "completed" | "failed" | "cancelled" | "expired");
+        match self.keeping.batch().filter(|_| is_end) {
+            Some(batch) => self.keeping.waiting.push_back((batch, Promise::Event(event))),
+            None => self.tell_event(io, &event),
+        }
+    }
+
+    /// Calls `then` once what is known now is kept.
+    pub(crate) fn then(
+        &mut self,
+        io: &mut Io,
+        then: impl FnOnce(&mut Coordinator, &mut Io) + Send + 'static,
+    ) {
+        match self.keeping.batch() {
+            Some(batch) => {
+                let promise = Promise::Then(Box::new(then));
+                self.keeping.waiting.push_back((batch, promise));
+            }
+            None => then(self, io),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! The thread that writes.
+use crate::row;
+use crate::store::Store;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use torhost_dispatch::Stored;
+use torhost_protocol::JobId;
+
+/// How long the thread waits before it tries again what could not be written.
+const AGAIN: Duration = Duration::from_millis(250);
+
+/// When what is written is safe from a power failure. It is safe from the end of this process as soon as it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sync {
+    /// Before [`Fate::Kept`] is told.
+    Commit,
+    /// Within this time after it.
+    Interval(Duration),
+}
+
+/// What is written at once: all of it, or nothing.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Jobs that are new or have changed, in the order of their numbers, each once.
+    pub jobs: Vec<Stored>,
+    /// Jobs that are to be kept no more, in the same order. They need not be there.
+    pub forgotten: Vec<JobId>,
+    /// What else there is to keep.
+    pub notes: Vec<Note>,
+}
+
+impl Batch {
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.jobs.is_empty() && self.forgotten.is_empty() && self.notes.is_empty()
+    }
+}
+
+/// Something to keep besides jobs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Note {
+    /// A value under a name, in place of the one before.
+    Setting(&'static str, String),
+    /// A worker that has come.
+    Worker {
+        /// Its name.
+        name: String,
+        /// What it calls itself.
+        kind: String,
+        /// What it offers.
+        capabilities: Vec<String>,
+        /// How many jobs it does at once.
+        slots: u32,
+        /// When, since 1970.
+        at: Duration,
+    },
+    /// Something that happened, for people.
+    Event(Event),
+}
+
+/// Something that happened. See [`torhost_dispatch::Event`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// When, since 1970.
+    pub at: Duration,
+    /// What.
+    pub name: &'static str,
+    /// The job that it happened to.
+    pub job: Option<JobId>,
+    /// The number of the attempt.
+    pub attempt: Option<u32>,
+    /// The worker's name.
+    pub worker: Option<Arc<str>>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It is written, and on disk under [`Sync::Commit`].
+    Kept,
+    /// It could not be written, and why. It is tried again until it can.
+    Failing(String),
+}
+
+/// A database that a thread writes to.
+#[derive(Debug)]
+pub struct Journal {
+    batches: Option<Sender<Batch>>,
+    closing: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Journal {
+    /// Starts the thread for a store. `tell` is called on it with what became of each batch, in their order.
+    ///
+    /// # Errors
+    /// If there can be no thread.
+    pub fn start(
+        store: Store,
+        sync: Sync,
+        tell: impl FnMut(Fate) + Send + 'static,
+    ) -> std::io::Result<Journal> {
+        let (sender, receiver) = mpsc::channel();
+        let closing = Arc::new(AtomicBool::new(false));
+        let writer = Writer {
+            store,
+            sync,
+            closing: closing.clone(),
+            synced: Instant::now(),
+            unsynced: false,
+            tell: Box::new(tell),
+        };
+        let thread = std::thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || writer.run(&receiver))?;
+        Ok(Journal {
+            batches: Some(sender),
+            closing,
+            thread: Some(thread),
+        })
+    }
+
+    /// Has a batch written, after those before it.
+    pub fn write(&self, batch: Batch) {
+        if let Some(batches) = &self.batches {
+            // The thread ends only with the journal.
+            let _ = batches.send(batch);
+        }
+    }
+}
+
+impl Drop for Journal {
+    /// Waits until all is written, or cannot be.
+    fn drop(&mut self) {
+        self.closing.store(true, Ordering::Relaxed);
+        self.batches = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Writer {
+    store: Store,
+    sync: Sync,
+    closing: Arc<AtomicBool>,
+    /// When all that was written was on disk.
+    synced: Instant,
+    unsynced: bool,
+    tell: Box<dyn FnMut(Fate) + Send>,
+}
+
+impl Writer {
+    fn run(mut self, batches: &Receiver<Batch>) {
+        loop {
+            let batch = match self.due() {
+                Some(due) => batches.recv_timeout(due.saturating_duration_since(Instant::now())),
+                None => batches.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match batch {
+                Ok(batch) => self.write(&batch),
+                Err(RecvTimeoutError::Timeout) => self.sync(),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        if let Err(error) = self.store.checkpoint() {
+            log::warn!("cannot tidy the journal: {error}");
+        }
+    }
+
+    /// When what is written must be on disk.
+    fn due(&self) -> Option<Instant> {
+        match self.sync {
+            Sync::Interval(interval) if self.unsynced => Some(self.synced + interval),
+            _ => None,
+        }
+    }
+
+    /// Has all that was written on disk.
+    fn sync(&mut self) {
+        // Only what writes something is synced.
+        let at = row::now().as_micros().to_string();
+        let batch = Batch {
+            notes: vec![Note::Setting("synced", at)],
+            ..Batch::default()
+        };
+        match self.store.write(&batch, true) {
+            Ok(()) => self.unsynced = false,
+            Err(error) => log::error!("cannot sync the journal: {error}"),
+        }
+        self.synced = Instant::now();
+    }
+
+    fn write(&mut self, batch: &Batch) {
+        let mut said = None;
+        loop {
+            let is_due = self.due().is_some_and(|due| due <= Instant::now());
+            let sync = self.sync == Sync::Commit || is_due;
+            match self.store.write(batch, sync) {
+                Ok(()) => {
+                    if sync || !self.unsynced {
+                        self.synced = Instant::now();
+                    }
+                    self.unsynced = !sync;
+                    (self.tell)(Fate::Kept);
+                    return;
+                }
+                Err(error) => {
+                    let text = error.to_string();
+                    if said.as_ref() != Some(&text) {
+                        (self.tell)(Fate::Failing(text.clone()));
+                        said = Some(text);
+                    }
+                }
+            }
+            // Nobody waits for it any more.
+            if self.closing.load(Ordering::Relaxed) {
+                return;
+            }
+            std::thread::sleep(AGAIN);
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The journal: what a coordinator must not forget, in an SQLite database that people can read too.
+//!
+//! The dispatch engine says which jobs have changed ([`torhost_dispatch::Output::Record`]). Its host collects them in a [`Batch`], gives
+//! that to a [`Journal`], and is told when it is on disk. One batch is one transaction, and one sync: while the disk works, the next
+//! batch grows. [`Journal::open`] reads what an earlier life has left.
+//!
+//! The journal knows nothing of sockets, clients or Tcl, and nothing of what a record means for a promise: that is the host's.
+//!
+//! Start reading at [`Journal`]. `schema.sql` is the database, `store` the file and its transactions, `row` how a job is a row and how one
+//! that was damaged is noticed.
+#![forbid(unsafe_code)]
+
+mod journal;
+mod row;
+mod store;
+
+pub use journal::{Batch, Event, Fate, Journal, Note, Sync};
+pub use row::now;
+pub use store::{Access, Error, Store};

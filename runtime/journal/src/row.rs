@@ -1,0 +1,261 @@
+//! A job as a row.
+use crate::store::Error;
+use rusqlite::types::{Type, ValueRef};
+use rusqlite::{CachedStatement, Row, Statement};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use torhost_dispatch::{Outcome, Stored, StoredState, Submission};
+use torhost_protocol::JobId;
+
+/// What [`read`] expects, in this order.
+pub(crate) const COLUMNS: &str = "id, state, rank, due, ended, attempt, failures, failed_attempt, losses, worker, info, state_check, \
+     submitted, priority, requires, delay, timeout, deadline, attempts, key, affinity, submission_check, data, result";
+
+pub(crate) const INSERT: &str = "insert into job (id, state, rank, due, ended, attempt, failures, failed_attempt, losses, worker, info, \
+     state_check, result, submitted, priority, requires, delay, timeout, deadline, attempts, key, affinity, submission_check, data) \
+     values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+pub(crate) const UPDATE: &str = "update job set state = ?2, rank = ?3, due = ?4, ended = ?5, attempt = ?6, failures = ?7, \
+     failed_attempt = ?8, losses = ?9, worker = ?10, info = ?11, state_check = ?12, result = ?13, submitted = ?14 where id = ?1";
+
+/// The time since 1970, to the microsecond, as the database has it.
+pub fn now() -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Duration::from_micros(now.as_micros() as u64)
+}
+
+pub(crate) fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn duration(micros: i64) -> Duration {
+    Duration::from_micros(micros.max(0) as u64)
+}
+
+/// The number of a state in the database.
+pub(crate) fn state_number(state: &StoredState) -> i64 {
+    match state {
+        StoredState::Delayed { .. } => 0,
+        StoredState::Queued => 1,
+        StoredState::Running => 2,
+        StoredState::Ended { outcome, .. } => match outcome {
+            Outcome::Completed => 3,
+            Outcome::Failed => 4,
+            Outcome::Cancelled => 5,
+            Outcome::Expired => 6,
+        },
+    }
+}
+
+/// A checksum over fields, each with its length, so that none can pass into its neighbour.
+#[derive(Default)]
+struct Check(crc32fast::Hasher);
+
+impl Check {
+    fn number(&mut self, number: impl Into<Option<i64>>) {
+        match number.into() {
+            Some(number) => self.0.update(&number.to_le_bytes()),
+            None => self.0.update(&[0]),
+        }
+    }
+
+    fn bytes(&mut self, bytes: Option<&[u8]>) {
+        self.number(bytes.map(|bytes| bytes.len() as i64));
+        self.0.update(bytes.unwrap_or_default());
+    }
+
+    fn sum(self) -> i64 {
+        self.0.finalize().into()
+    }
+}
+
+/// The parts of a row that change, as the database has them.
+struct Changing {
+    state: i64,
+    due: Option<i64>,
+    ended: Option<i64>,
+}
+
+impl Changing {
+    fn of(job: &Stored) -> Changing {
+        let (due, ended) = match job.state {
+            StoredState::Delayed { until } => (Some(micros(until)), None),
+            StoredState::Ended { at, .. } => (None, Some(micros(at))),
+            StoredState::Queued | StoredState::Running => (None, None),
+        };
+        Changing {
+            state: state_number(&job.state),
+            due,
+            ended,
+        }
+    }
+
+    fn check(&self, job: &Stored) -> i64 {
+        let mut check = Check::default();
+        check.number(job.id.0 as i64);
+        check.number(self.state);
+        check.number(job.rank as i64);
+        check.number(self.due);
+        check.number(self.ended);
+        for number in [job.attempt, job.failures, job.failed_attempt, job.losses] {
+            check.number(i64::from(number));
+        }
+        check.number(micros(job.submitted));
+        check.bytes(job.worker.as_deref().map(str::as_bytes));
+        check.bytes(job.info.as_deref().map(str::as_bytes));
+        check.bytes(result(job));
+        check.sum()
+    }
+}
+
+fn result(job: &Stored) -> Option<&[u8]> {
+    match &job.state {
+        StoredState::Ended { result, .. } => Some(result),
+        _ => None,
+    }
+}
+
+fn submission_check(id: JobId, submission: &Submission, requires: Option<&str>) -> i64 {
+    let mut check = Check::default();
+    check.number(id.0 as i64);
+    check.number(i64::from(submission.priority));
+    check.bytes(requires.map(str::as_bytes));
+    check.number(delay(submission));
+    check.number(submission.timeout.map(micros));
+    check.number(submission.deadline.map(micros));
+    check.number(submission.attempts.map(i64::from));
+    check.bytes(submission.key.as_deref().map(str::as_bytes));
+    check.bytes(submission.affinity.as_deref().map(str::as_bytes));
+    check.bytes(Some(&submission.data));
+    check.sum()
+}
+
+fn delay(submission: &Submission) -> Option<i64> {
+    Some(micros(submission.delay)).filter(|&delay| delay > 0)
+}
+
+fn json(names: &[String]) -> Option<String> {
+    (!names.is_empty()).then(|| serde_json::Value::from(names).to_string())
+}
+
+/// Adds the job, or changes what is kept of it.
+pub(crate) fn write(statement: &mut CachedStatement<'_>, job: &Stored, is_new: bool) -> rusqlite::Result<()> {
+    let changing = Changing::of(job);
+    let check = changing.check(job);
+    let statement: &mut Statement<'_> = statement;
+    let mut at = 0;
+    let mut bind = |value: &dyn rusqlite::ToSql| {
+        at += 1;
+        statement.raw_bind_parameter(at, value)
+    };
+    bind(&(job.id.0 as i64))?;
+    bind(&changing.state)?;
+    bind(&(job.rank as i64))?;
+    bind(&changing.due)?;
+    bind(&changing.ended)?;
+    bind(&job.attempt)?;
+    bind(&job.failures)?;
+    bind(&job.failed_attempt)?;
+    bind(&job.losses)?;
+    bind(&job.worker.as_deref())?;
+    bind(&job.info.as_deref())?;
+    bind(&check)?;
+    bind(&result(job))?;
+    bind(&micros(job.submitted))?;
+    if is_new {
+        let submission = &job.submission;
+        let requires = json(&submission.requires);
+        bind(&submission.priority)?;
+        bind(&requires)?;
+        bind(&delay(submission))?;
+        bind(&submission.timeout.map(micros))?;
+        bind(&submission.deadline.map(micros))?;
+        bind(&submission.attempts)?;
+        bind(&submission.key)?;
+        bind(&submission.affinity)?;
+        bind(&submission_check(job.id, submission, requires.as_deref()))?;
+        bind(&&*submission.data)?;
+    }
+    statement.raw_execute().map(drop)
+}
+
+/// The job of a row with [`COLUMNS`].
+///
+/// # Errors
+/// [`Error::Damaged`] if it is not what was written.
+pub(crate) fn read(row: &Row<'_>) -> Result<Stored, Error> {
+    let id = JobId(row.get::<_, i64>(0)? as u64);
+    let damaged = |what: &str| Error::Damaged(format!("{id}: {what}"));
+    // Damage may have changed the type of a value as well.
+    parse(row, id)
+        .map_err(|error| damaged(&error.to_string()))?
+        .ok_or_else(|| damaged("its checksum is wrong"))
+}
+
+fn parse(row: &Row<'_>, id: JobId) -> rusqlite::Result<Option<Stored>> {
+    let requires: Option<String> = row.get(14)?;
+    let names = requires
+        .as_deref()
+        .map(serde_json::from_str::<Vec<String>>)
+        .transpose();
+    let names =
+        names.map_err(|error| rusqlite::Error::FromSqlConversionFailure(14, Type::Text, error.into()))?;
+    let submission = Submission {
+        data: bytes(row, 22)?.unwrap_or_default(),
+        priority: row.get(13)?,
+        requires: names.unwrap_or_default(),
+        delay: duration(row.get::<_, Option<i64>>(15)?.unwrap_or(0)),
+        timeout: row.get::<_, Option<i64>>(16)?.map(duration),
+        deadline: row.get::<_, Option<i64>>(17)?.map(duration),
+        attempts: row.get(18)?,
+        key: row.get(19)?,
+        affinity: row.get(20)?,
+    };
+    let at = |column| Ok::<_, rusqlite::Error>(duration(row.get::<_, Option<i64>>(column)?.unwrap_or(0)));
+    let ended = |outcome| {
+        let result = bytes(row, 23)?.unwrap_or_default();
+        Ok::<_, rusqlite::Error>(StoredState::Ended {
+            outcome,
+            at: at(4)?,
+            result,
+        })
+    };
+    let state = match row.get::<_, i64>(1)? {
+        0 => StoredState::Delayed { until: at(3)? },
+        1 => StoredState::Queued,
+        2 => StoredState::Running,
+        3 => ended(Outcome::Completed)?,
+        4 => ended(Outcome::Failed)?,
+        5 => ended(Outcome::Cancelled)?,
+        6 => ended(Outcome::Expired)?,
+        _ => return Ok(None),
+    };
+    let job = Stored {
+        id,
+        submitted: duration(row.get(12)?),
+        state,
+        rank: row.get::<_, i64>(2)? as u64,
+        attempt: row.get(5)?,
+        failures: row.get(6)?,
+        failed_attempt: row.get(7)?,
+        losses: row.get(8)?,
+        worker: row.get(9)?,
+        info: row.get(10)?,
+        submission,
+    };
+    let is_whole = Changing::of(&job).check(&job) == row.get::<_, i64>(11)?
+        && submission_check(id, &job.submission, requires.as_deref()) == row.get::<_, i64>(21)?;
+    Ok(is_whole.then_some(job))
+}
+
+fn bytes(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Arc<[u8]>>> {
+    match row.get_ref(column)? {
+        ValueRef::Null => Ok(None),
+        ValueRef::Blob(bytes) | ValueRef::Text(bytes) => Ok(Some(bytes.into())),
+        other => Err(rusqlite::Error::InvalidColumnType(
+            column,
+            String::new(),
+            other.data_type(),
+        )),
+    }
+}
