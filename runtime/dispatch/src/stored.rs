@@ -34,6 +34,8 @@ pub struct Stored {
 /// Where a stored job stands.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StoredState {
+    /// It waits for the jobs that it is after. One of those that is not stored had completed.
+    Held,
     /// It is to be queued at that time, or was with a worker, or was queued.
     Waiting {
         /// When; a time that has passed is at once.
@@ -54,6 +56,7 @@ impl Stored {
     /// What is to be kept of a job as it is now.
     pub fn of(id: JobId, job: &Job) -> Stored {
         let state = match &job.state {
+            State::Held { .. } => StoredState::Held,
             State::Delayed { until } => StoredState::Waiting { until: *until },
             State::Queued(_) | State::Running { .. } => StoredState::Waiting {
                 until: Duration::ZERO,
