@@ -799,7 +799,8 @@ impl World {
     /// What came of this input is told when it is on disk, which takes a while.
     fn plan_sync(&mut self) {
         let accepting = self.accepting.take();
-        let wait = MS * self.random_below(100);
+        let slow = self.random.chance(20);
+        let wait = MS * self.random_below(if slow { 2000 } else { 100 });
         let Some(journal) = &mut self.journal else { return };
         if let Some(job) = accepting {
             journal.promise(Promise::Accepted(job));
@@ -815,6 +816,9 @@ impl World {
             return;
         };
         self.crashes += 1;
+        // It may die in the middle of what was said at once.
+        let count = self.random_below(journal.unsynced.len() as u64 + 1);
+        journal.sync(count as usize);
         journal.crash();
         for worker in 0..self.workers.len() {
             if self.workers[worker].connection.take().is_some() {
@@ -846,6 +850,8 @@ impl World {
         let last_job = self.engine.last_job();
         let rows = journal.rows.values().rev().cloned();
         self.engine = Engine::restore(config, self.random.next(), self.now, last_job, rows);
+        // The end of a job whose deadline has passed may be lost.
+        self.engine.handle_timeout(self.now);
         self.known = journal.rows.keys().copied().collect();
         self.accepted = self.known.len() as u64;
         let keyed = |(&id, row): (&JobId, &Stored)| Some((row.submission.key.clone()?, id));
