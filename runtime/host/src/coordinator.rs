@@ -288,8 +288,10 @@ impl Coordinator {
         data: Arc<[u8]>,
         options: SubmitOptions,
     ) -> Result<(), Refusal> {
-        let submission = submission(data, options);
-        let accepted = self.engine.submit(self.now(io), submission, Some(Client(conn.0)));
+        let now = self.now(io);
+        let accepted = self
+            .engine
+            .submit(now, submission(now, data, options), Some(Client(conn.0)));
         let accepted = accepted.map_err(not_taken)?;
         io.send(conn, |out| write::accepted(out, accepted.job));
         Ok(())
@@ -484,7 +486,7 @@ impl Coordinator {
             "epoch": self.epoch,
             "uptime_ms": now.as_millis() as u64,
             "jobs": {
-                "queued": counts.queued, "delayed": counts.delayed, "running": counts.running,
+                "queued": counts.queued, "delayed": counts.delayed, "held": counts.held, "running": counts.running,
                 "completed": counts.completed, "failed": counts.failed, "cancelled": counts.cancelled,
                 "expired": counts.expired,
             },
@@ -512,6 +514,10 @@ impl Coordinator {
             "requires": job.submission.requires,
             "submitted_ms": self.wall(job.submitted),
         });
+        if !job.submission.after.is_empty() {
+            let after = job.submission.after.iter().map(JobId::to_string);
+            value["after"] = after.collect();
+        }
         if let Some(progress) = &job.progress {
             value["progress"] = number(progress.percent);
             value["note"] = json!(progress.note);
@@ -635,8 +641,12 @@ impl Service for Coordinator {
     }
 }
 
-/// A submission as the engine has it.
-fn submission(data: Arc<[u8]>, options: SubmitOptions) -> torhost_dispatch::Submission {
+/// A submission as the engine has it. By the clock, `at` is as far from now as it says.
+fn submission(now: Duration, data: Arc<[u8]>, options: SubmitOptions) -> torhost_dispatch::Submission {
+    let from_now = |at: Duration| {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        now.saturating_add(at.saturating_sub(since_1970))
+    };
     let mut requires = options.requires.unwrap_or_default();
     if memchr::memchr2(b'\n', b'\r', &data).is_some() {
         requires.push(MULTILINE.into());
@@ -645,7 +655,9 @@ fn submission(data: Arc<[u8]>, options: SubmitOptions) -> torhost_dispatch::Subm
         data,
         priority: options.priority.unwrap_or(0),
         requires,
+        after: options.after.unwrap_or_default(),
         delay: options.delay.unwrap_or_default(),
+        not_before: options.at.map(from_now).unwrap_or_default(),
         timeout: options.timeout.filter(|timeout| !timeout.is_zero()),
         deadline: options.deadline.filter(|deadline| !deadline.is_zero()),
         attempts: options.retries.map(|retries| retries + 1),
@@ -701,7 +713,13 @@ fn unknown(id: JobId) -> Refusal {
 }
 
 fn not_taken(error: SubmitError) -> Refusal {
-    Refusal::new(Code::QueueFull, error.to_string())
+    match error {
+        SubmitError::QueueFull(_) | SubmitError::TooManyClasses => {
+            Refusal::new(Code::QueueFull, error.to_string())
+        }
+        SubmitError::TooManyDependencies(_) => Refusal::new(Code::BadRequest, error.to_string()),
+        SubmitError::UnknownDependency(id) => unknown(id),
+    }
 }
 
 fn refused(error: AnswerError, handle: Handle) -> Refusal {

@@ -65,15 +65,17 @@ impl Coordinator {
     /// Takes a job of the script's.
     ///
     /// # Errors
-    /// When too much waits already.
+    /// When too much waits already; if a job that it is after is not known.
     pub(crate) fn submit(
         &mut self,
         io: &mut Io,
         data: Vec<u8>,
         options: SubmitOptions,
     ) -> Result<JobId, SubmitError> {
-        let submission = submission(data.into(), options);
-        let accepted = self.engine.submit(self.now(io), submission, None)?;
+        let now = self.now(io);
+        let accepted = self
+            .engine
+            .submit(now, submission(now, data.into(), options), None)?;
         self.act(io);
         Ok(accepted.job)
     }

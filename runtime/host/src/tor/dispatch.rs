@@ -7,7 +7,7 @@ use crate::coordinator::{Coordinator, OwnWorker, WorkerTaken, set_option};
 use crate::reactor::{self, Gone, Io, Reach};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use torhost_dispatch::{AnswerError, Joining, Policy, Progress};
+use torhost_dispatch::{AnswerError, Joining, Policy, Progress, SubmitError};
 use torhost_protocol::{Handle, JobId, JobsQuery, State, SubmitOptions};
 use torhost_tcl::{Error, Interp, Obj, Result};
 
@@ -23,8 +23,8 @@ pub(super) const COMMANDS: &[Command] = &[Command {
            topology: `-policy -policy-command -health-check -detector -phi-threshold -failover -attempts -backoff -max-backoff \
            -max-losses -max-queued -keep -keep-for`, and `-on event prefix`.\n\n\
            | with the command `$d` | |\n|---|---|\n\
-           | `$d submit data ?-option value …?` | submits a job and returns its id. The options are `-priority -requires -delay -timeout \
-           -deadline -retries -key -affinity`, as those of `SUBMIT` |\n\
+           | `$d submit data ?-option value …?` | submits a job and returns its id. The options are `-priority -requires -after -at -delay \
+           -timeout -deadline -retries -key -affinity`, as those of [`SUBMIT`](../protocol.md). It must not be after a job that is not known |\n\
            | `$d worker add name -assign prefix ?-option value …?` | adds a worker in the script. The prefix is called with a handle and \
            the data for each attempt, which the next three answer, at once or later; an error of it fails the attempt. `-slots` is \
            how many it takes at once (1), `-capabilities` what it offers, `-weight` its share under `weighted`, `-cancel` the prefix that is \
@@ -297,7 +297,13 @@ fn submit(_: &Interp, dispatch: &Dispatch, args: &[Obj]) -> Result<Obj> {
     }
     let job = dispatch.call(move |coordinator, io| coordinator.submit(io, data, options))?;
     job.map(|job| Obj::from(job.to_string()))
-        .map_err(|full| error("QUEUE_FULL", full.to_string()))
+        .map_err(|refused| match refused {
+            SubmitError::UnknownDependency(job) => unknown_job(&Obj::from(job.to_string())),
+            SubmitError::TooManyDependencies(_) => OPTIONS.bad(refused.to_string()),
+            SubmitError::QueueFull(_) | SubmitError::TooManyClasses => {
+                error("QUEUE_FULL", refused.to_string())
+            }
+        })
 }
 
 fn worker(interp: &Interp, dispatch: &Dispatch, args: &[Obj]) -> Result<Obj> {
