@@ -122,16 +122,18 @@ impl Engine {
             return;
         }
         // Not by recursion: a chain of jobs may be long.
-        let mut ended = vec![(id, outcome)];
-        while let Some((id, outcome)) = ended.pop() {
+        let mut failed = Vec::new();
+        let mut ended = Some((id, outcome));
+        while let Some((id, outcome)) = ended {
             for dependent in self.dependents.take(id) {
                 if outcome == Outcome::Completed {
                     self.dependency_completed(now, dependent);
                 } else {
                     self.end_alone(now, dependent, Outcome::Failed, because_of(id, outcome));
-                    ended.push((dependent, Outcome::Failed));
+                    failed.push((dependent, Outcome::Failed));
                 }
             }
+            ended = failed.pop();
         }
     }
 
