@@ -20,7 +20,7 @@ pub struct Config {
     pub max_backoff: Duration,
     /// A job that has lost so many workers is given up. At least 1.
     pub max_losses: u32,
-    /// How many jobs may wait, queued or delayed.
+    /// How many jobs may wait: held, delayed or queued.
     pub max_queued: usize,
     /// How many different requirements jobs may have at a time.
     pub max_classes: usize,

@@ -1,4 +1,6 @@
 //! The engine: what happened in, what is to be done out.
+mod dependents;
+
 use crate::balance::{self, Free, Standing};
 use crate::class::{Class, ClassId};
 use crate::config::{Config, Policy};
@@ -8,11 +10,12 @@ use crate::output::{Client, Event, Output};
 use crate::random::Random;
 use crate::stored::{Stored, StoredState};
 use crate::worker::{Joining, Worker, WorkerKey, WorkerState};
+use dependents::{Dependencies, Dependents};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
-use torhost_protocol::{Handle, JobId};
+use torhost_protocol::{Handle, JobId, MAX_AFTER};
 
 /// What a worker's virtual time grows by for a job, if its weight is 1.
 const STRIDE: u64 = 1 << 20;
@@ -29,6 +32,7 @@ pub struct Engine {
     keys: HashMap<Arc<str>, JobId>,
     /// Ended jobs, in the order in which they ended.
     ended: VecDeque<(Duration, JobId)>,
+    dependents: Dependents,
     /// When the timer for forgetting them is set for.
     forgets_at: Option<Duration>,
     classes: FxHashMap<ClassId, Class>,
@@ -70,6 +74,8 @@ enum Timer {
 /// How many jobs there are: now, for those that live, and ever, for outcomes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
+    /// Wait for other jobs to complete.
+    pub held: usize,
     /// Wait for their time.
     pub delayed: usize,
     /// Wait for a worker.
@@ -104,6 +110,12 @@ pub enum SubmitError {
     /// Jobs of [`Config::max_classes`] different requirements are there.
     #[error("too many different combinations of requires")]
     TooManyClasses,
+    /// It is after more than [`MAX_AFTER`] jobs.
+    #[error("a job can be after {MAX_AFTER} others at most, not {0}")]
+    TooManyDependencies(usize),
+    /// A job that it is after is not known, or forgotten.
+    #[error("no such job: {0}")]
+    UnknownDependency(JobId),
 }
 
 /// There is no such job, or it is forgotten.
@@ -143,6 +155,7 @@ impl Engine {
             last_rank: 0,
             keys: HashMap::new(),
             ended: VecDeque::new(),
+            dependents: Dependents::default(),
             forgets_at: None,
             classes: FxHashMap::default(),
             by_requirement: HashMap::new(),
@@ -179,17 +192,26 @@ impl Engine {
         let mut engine = Engine::new(config, seed);
         let mut jobs: Vec<Stored> = jobs.into_iter().collect();
         jobs.sort_unstable_by_key(|job| job.id);
+        let mut held = Vec::new();
         for job in jobs {
-            engine.restore_job(now, job);
+            let id = job.id;
+            if let Some(dependencies) = engine.restore_job(now, job) {
+                held.push((id, dependencies));
+            }
         }
         engine.last_job = engine.last_job.max(last_job);
         engine.ended.make_contiguous().sort_unstable();
         engine.records = true;
+        // Only now, as it changes what is kept, and may forget what others are after.
+        for (id, dependencies) in held {
+            engine.settle(now, id, dependencies);
+        }
         engine.forget(now);
         engine
     }
 
-    fn restore_job(&mut self, now: Duration, stored: Stored) {
+    /// What its dependencies mean for it, if the job is held.
+    fn restore_job(&mut self, now: Duration, stored: Stored) -> Option<Dependencies> {
         let id = stored.id;
         (self.last_job, self.last_rank) = (self.last_job.max(id.0), self.last_rank.max(stored.rank));
         if let Some(key) = &stored.submission.key {
@@ -216,6 +238,7 @@ impl Engine {
                 self.ended.push_back((at, id));
                 job.state = State::Ended { outcome, at, result };
                 self.jobs.insert(id, job);
+                None
             }
             waiting => {
                 // What was accepted is kept, however many different requirements are allowed by now.
@@ -223,9 +246,11 @@ impl Engine {
                 self.jobs.insert(id, job);
                 self.count_as_delayed(id);
                 match waiting {
+                    StoredState::Held => return Some(self.hold(id)),
                     StoredState::Delayed { until } if until > now => self.delay(id, until),
                     _ => self.enqueue(now, id),
                 }
+                None
             }
         }
     }
@@ -316,8 +341,12 @@ impl Engine {
 
     /// Takes a job, in memory; [`Output::Record`] tells when a client may be told of it. `client` is told how it ends; so is the one who submits a job whose key is known, of the job of that key.
     ///
+    /// A job that is after others is held until all of them have completed; its delay begins then. It fails when one of them ends
+    /// otherwise, or has.
+    ///
     /// # Errors
-    /// When too much waits already.
+    /// When too much waits already; if it is after too many jobs, or one that is not known: only jobs that are there can be named, so that
+    /// none can wait for itself.
     pub fn submit(
         &mut self,
         now: Duration,
@@ -334,13 +363,16 @@ impl Engine {
         }
         submission.requires.sort_unstable();
         submission.requires.dedup();
+        submission.after.sort_unstable();
+        submission.after.dedup();
+        self.check_after(&submission.after)?;
         let class = self.room_in_class(&submission.requires)?;
         self.last_job += 1;
         let id = JobId(self.last_job);
         if let Some(key) = &submission.key {
             self.keys.insert(key.as_str().into(), id);
         }
-        let delay = submission.delay;
+        let wait = submission.wait(now);
         let job = Job {
             submission,
             state: State::Delayed { until: now },
@@ -358,7 +390,7 @@ impl Engine {
         };
         self.jobs.insert(id, job);
         self.event("submitted", |event| event.job = Some(id));
-        self.begin(now, id, delay);
+        self.begin(now, id, wait);
         Ok(Accepted {
             job: id,
             is_new: true,
@@ -391,8 +423,11 @@ impl Engine {
     /// Queues a job that has failed, expired or was cancelled once more, with all its attempts before it. Any other job stays as
     /// it is.
     ///
+    /// If none of its attempts ever began, what it is after counts as for a submission: it is held again, fails again at once, or is
+    /// queued. Those that failed because this job did stay as they are.
+    ///
     /// # Errors
-    /// If the job is not known; if too much waits already.
+    /// As [`Engine::submit`]; if the job is not known.
     pub fn retry(&mut self, now: Duration, id: JobId) -> Result<(), RetryError> {
         let job = self.jobs.get(id).ok_or(UnknownJob)?;
         let State::Ended { outcome, .. } = job.state else {
@@ -400,6 +435,9 @@ impl Engine {
         };
         if outcome == Outcome::Completed {
             return Ok(());
+        }
+        if job.attempt == 0 {
+            self.check_after(&job.submission.after)?;
         }
         let requires = job.submission.requires.clone();
         let class = self.room_in_class(&requires)?;
@@ -736,7 +774,14 @@ impl Engine {
     /// A job that is new, or new again, is counted and waits.
     fn begin(&mut self, now: Duration, id: JobId, delay: Duration) {
         self.count_as_delayed(id);
-        self.start_waiting(now, id, delay);
+        let is_after = |job: &Job| job.attempt == 0 && !job.submission.after.is_empty();
+        if !self.jobs.get(id).is_some_and(is_after) {
+            self.start_waiting(now, id, delay);
+            return;
+        }
+        self.rank(id);
+        let dependencies = self.hold(id);
+        self.settle(now, id, dependencies);
     }
 
     fn count_as_delayed(&mut self, id: JobId) {
@@ -752,10 +797,19 @@ impl Engine {
 
     /// A job that is counted as delayed waits, for a time or for a worker.
     fn start_waiting(&mut self, now: Duration, id: JobId, delay: Duration) {
+        self.rank(id);
+        self.wait_or_enqueue(now, id, delay);
+    }
+
+    /// A job is the last of its priority.
+    fn rank(&mut self, id: JobId) {
         let Some(job) = self.jobs.get_mut(id) else { return };
         self.last_rank += 1;
         job.rank = self.last_rank;
         self.note(id);
+    }
+
+    fn wait_or_enqueue(&mut self, now: Duration, id: JobId, delay: Duration) {
         if delay.is_zero() {
             self.enqueue(now, id);
         } else {
@@ -1058,7 +1112,8 @@ impl Engine {
         }
     }
 
-    fn end(&mut self, now: Duration, id: JobId, outcome: Outcome, result: Arc<[u8]>) {
+    /// Ends a job, whatever is held after it.
+    fn end_alone(&mut self, now: Duration, id: JobId, outcome: Outcome, result: Arc<[u8]>) {
         let Some(job) = self.jobs.get_mut(id) else { return };
         let ended = State::Ended {
             outcome,
@@ -1071,6 +1126,10 @@ impl Engine {
             self.timers.remove(&(deadline, Timer::Deadline(id)));
         }
         match before {
+            State::Held { .. } => {
+                self.dependents.forget(id, &job.submission.after);
+                self.counts.held -= 1;
+            }
             State::Delayed { until } => {
                 self.timers.remove(&(until, Timer::Due(id)));
                 self.counts.delayed -= 1;
@@ -1181,7 +1240,7 @@ impl Engine {
 
     /// The class of the requirements, if one more job may wait in it.
     fn room_in_class(&mut self, requires: &Vec<String>) -> Result<ClassId, SubmitError> {
-        if self.counts.queued + self.counts.delayed >= self.config.max_queued {
+        if self.counts.queued + self.counts.delayed + self.counts.held >= self.config.max_queued {
             return Err(SubmitError::QueueFull(self.config.max_queued));
         }
         let is_new = !self.by_requirement.contains_key(requires);

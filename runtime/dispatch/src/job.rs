@@ -4,6 +4,7 @@ use crate::output::Client;
 use crate::worker::WorkerKey;
 use std::sync::Arc;
 use std::time::Duration;
+use torhost_protocol::JobId;
 
 /// A job as its submitter wants it.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,8 +15,12 @@ pub struct Submission {
     pub priority: i32,
     /// The capabilities that a worker must have.
     pub requires: Vec<String>,
-    /// How long the job waits before it is queued.
+    /// The jobs that must have completed before: older ones, at most [`torhost_protocol::MAX_AFTER`].
+    pub after: Vec<JobId>,
+    /// How long the job waits before it is queued, once those have completed.
     pub delay: Duration,
+    /// It is not queued before this time of the engine's.
+    pub not_before: Duration,
     /// How long an attempt may take without progress.
     pub timeout: Option<Duration>,
     /// How long the job may take in all, from its submission.
@@ -35,7 +40,9 @@ impl Submission {
             data: data.into(),
             priority: 0,
             requires: Vec::new(),
+            after: Vec::new(),
             delay: Duration::ZERO,
+            not_before: Duration::ZERO,
             timeout: None,
             deadline: None,
             attempts: None,
@@ -43,11 +50,21 @@ impl Submission {
             affinity: None,
         }
     }
+
+    /// For how long the job waits from now on before it is queued.
+    pub(crate) fn wait(&self, now: Duration) -> Duration {
+        self.delay.max(self.not_before.saturating_sub(now))
+    }
 }
 
 /// Where a job stands.
 #[derive(Debug, Clone, PartialEq)]
 pub enum State {
+    /// It waits for other jobs to complete.
+    Held {
+        /// How many of those have not.
+        unmet: u32,
+    },
     /// It waits for its time.
     Delayed {
         /// When that is.
@@ -79,6 +96,7 @@ impl State {
     /// The state's name on the wire.
     pub fn name(&self) -> torhost_protocol::State {
         match self {
+            State::Held { .. } => torhost_protocol::State::Held,
             State::Delayed { .. } => torhost_protocol::State::Delayed,
             State::Queued(_) => torhost_protocol::State::Queued,
             State::Running { .. } => torhost_protocol::State::Running,
@@ -86,7 +104,7 @@ impl State {
         }
     }
 
-    /// The word for it: `delayed`, `queued`, `running`, or the outcome.
+    /// The word for it: `held`, `delayed`, `queued`, `running`, or the outcome.
     pub fn as_str(&self) -> &'static str {
         self.name().as_str()
     }

@@ -27,9 +27,9 @@
 //!
 //! What it costs: a submission, an assignment or an answer takes time that grows with the logarithm of the number of jobs
 //! that wait and of the workers that are free, and with the number of different requirements, never with the number of jobs or
-//! workers.
+//! workers. The end of a job costs as much again for each one that is held after it.
 //!
-//! Start reading at [`Engine`]. `jobs` is the table of jobs, `class` the queues, `balance` who is next, `detector` how silence
+//! Start reading at [`Engine`]; `dependents` is what holds jobs after others. `jobs` is the table of jobs, `class` the queues, `balance` who is next, `detector` how silence
 //! is judged.
 #![forbid(unsafe_code)]
 

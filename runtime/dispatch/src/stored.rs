@@ -34,6 +34,8 @@ pub struct Stored {
 /// Where a stored job stands.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StoredState {
+    /// It waits for the jobs that it is after. One of those that is not stored had completed.
+    Held,
     /// It waits for its time.
     Delayed {
         /// When that is.
@@ -58,6 +60,7 @@ impl Stored {
     /// What is to be kept of a job as it is now.
     pub fn of(id: JobId, job: &Job) -> Stored {
         let state = match &job.state {
+            State::Held { .. } => StoredState::Held,
             State::Delayed { until } => StoredState::Delayed { until: *until },
             State::Queued(_) => StoredState::Queued,
             State::Running { .. } => StoredState::Running,

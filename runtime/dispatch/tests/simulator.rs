@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, VecDequ
 use std::time::Duration;
 use torhost_dispatch::{
     AnswerError, Client, Config, Detection, Engine, Joining, Outcome, Output, Policy, Progress, State,
-    Stored, StoredState, Submission, WorkerKey, WorkerState,
+    Stored, StoredState, Submission, SubmitError, WorkerKey, WorkerState,
 };
 use torhost_protocol::{Handle, JobId};
 
@@ -468,6 +468,19 @@ impl World {
         if self.random.chance(15) {
             submission.delay = MS * self.random_below(5000);
         }
+        if self.random.chance(5) {
+            submission.not_before = MS * self.random_below(70_000);
+        }
+        if self.random.chance(25) {
+            // What is lost, and what is not there yet, this one among it, cannot be named.
+            let may_be = self.engine.last_job() + u64::from(self.random.chance(10)) * 2;
+            for _ in 0..=self.random_below(3) {
+                let job = JobId(1 + self.random_below(may_be));
+                if self.known.contains(&job) || self.random.chance(30) {
+                    submission.after.push(job);
+                }
+            }
+        }
         if self.random.chance(30) {
             submission.timeout = Some(MS * (200 + self.random_below(4000)));
         }
@@ -483,10 +496,16 @@ impl World {
         let client = Client(self.engine.last_job() + 1);
         let key = submission.key.clone();
         let same = key.as_ref().and_then(|key| self.keys.get(key)).copied();
-        let accepted = self
-            .engine
-            .submit(self.now, submission, Some(client))
-            .expect("room");
+        let unknown = submission.after.iter().any(|job| !self.known.contains(job));
+        let accepted = match self.engine.submit(self.now, submission, Some(client)) {
+            Ok(accepted) => accepted,
+            Err(SubmitError::UnknownDependency(job)) => {
+                assert!(unknown && same.is_none() && !self.known.contains(&job));
+                return;
+            }
+            Err(error) => panic!("there is room, and it says: {error}"),
+        };
+        assert!(!unknown || same.is_some(), "it is after a job that there is not");
         assert_eq!(
             (!accepted.is_new).then_some(accepted.job),
             same,
@@ -700,6 +719,11 @@ impl World {
                         self.live.contains(&handle.job),
                         "{handle}: has ended, and is handed out"
                     );
+                    assert_eq!(
+                        self.unmet(handle.job),
+                        [],
+                        "{handle}: handed out before those that it is after have completed"
+                    );
                     let worker = self.names[&key];
                     let now = (handle, Some(key), worker);
                     let previous = self.last_assigned.insert(handle.job, now);
@@ -749,6 +773,7 @@ impl World {
                     if let Some(journal) = &mut self.journal {
                         journal.promise(Promise::Result(job, outcome, result.to_vec()));
                     }
+                    self.check_dependency(job, outcome, &result);
                     if outcome == Outcome::Completed {
                         let (handle, ..) = self.last_assigned[&job];
                         let right = format!("{handle} by ");
@@ -774,7 +799,8 @@ impl World {
     /// What came of this input is told when it is on disk, which takes a while.
     fn plan_sync(&mut self) {
         let accepting = self.accepting.take();
-        let wait = MS * self.random_below(100);
+        let slow = self.random.chance(20);
+        let wait = MS * self.random_below(if slow { 2000 } else { 100 });
         let Some(journal) = &mut self.journal else { return };
         if let Some(job) = accepting {
             journal.promise(Promise::Accepted(job));
@@ -790,6 +816,9 @@ impl World {
             return;
         };
         self.crashes += 1;
+        // It may die in the middle of what was said at once.
+        let count = self.random_below(journal.unsynced.len() as u64 + 1);
+        journal.sync(count as usize);
         journal.crash();
         for worker in 0..self.workers.len() {
             if self.workers[worker].connection.take().is_some() {
@@ -821,6 +850,8 @@ impl World {
         let last_job = self.engine.last_job();
         let rows = journal.rows.values().rev().cloned();
         self.engine = Engine::restore(config, self.random.next(), self.now, last_job, rows);
+        // The end of a job whose deadline has passed may be lost.
+        self.engine.handle_timeout(self.now);
         self.known = journal.rows.keys().copied().collect();
         self.accepted = self.known.len() as u64;
         let keyed = |(&id, row): (&JobId, &Stored)| Some((row.submission.key.clone()?, id));
@@ -831,9 +862,10 @@ impl World {
         self.last_assigned.clear();
         for (&id, row) in &journal.rows {
             match &row.state {
-                StoredState::Delayed { .. } | StoredState::Queued | StoredState::Running => {
-                    drop(self.live.insert(id))
-                }
+                StoredState::Held
+                | StoredState::Delayed { .. }
+                | StoredState::Queued
+                | StoredState::Running => drop(self.live.insert(id)),
                 StoredState::Ended { outcome, result, .. } => {
                     self.untold.insert(id);
                     self.ended.insert(id, (*outcome, result.to_vec(), 0));
@@ -878,6 +910,56 @@ impl World {
         self.at(self.now + takes, Happening::Chosen(job, chosen));
     }
 
+    /// Those of the jobs which a job is after that have not completed.
+    fn unmet(&self, id: JobId) -> Vec<JobId> {
+        let job = self.engine.job(id).expect("known");
+        let completed = |id: &JobId| {
+            self.ended
+                .get(id)
+                .is_some_and(|ended| ended.0 == Outcome::Completed)
+        };
+        let after = job.submission.after.iter().copied();
+        after.filter(|id| !completed(id)).collect()
+    }
+
+    /// A job fails for another's sake only if it is after that one, and that one ended as is said.
+    fn check_dependency(&self, id: JobId, outcome: Outcome, result: &[u8]) {
+        let Some(reason) = result.strip_prefix(b"dependency JOB-") else {
+            return;
+        };
+        assert_eq!(outcome, Outcome::Failed, "{id}");
+        let reason = std::str::from_utf8(reason).expect("a text");
+        let (number, how) = reason.split_once(' ').expect("how it ended");
+        let dependency = JobId(number.parse().expect("a number"));
+        let job = self.engine.job(id).expect("known");
+        assert!(job.submission.after.contains(&dependency), "{id}: {reason}");
+        // One that was retried may be anything by the time that this is told again.
+        let right = match self.ended.get(&dependency).map(|ended| ended.0) {
+            _ if self.retried.contains(&dependency) => how,
+            Some(Outcome::Failed) => "failed",
+            Some(Outcome::Cancelled) => "was cancelled",
+            Some(Outcome::Expired) => "expired",
+            ended => panic!("{id}: failed because of {dependency}, which is {ended:?}"),
+        };
+        assert_eq!(how, right, "{id}: failed because of {dependency}");
+    }
+
+    /// A job is held exactly as long as it must be.
+    fn check_held(&self, id: JobId, job: &torhost_dispatch::Job) {
+        let unmet = self.unmet(id);
+        let broken: Vec<_> = unmet.iter().filter(|id| !self.live.contains(id)).collect();
+        assert!(
+            broken.is_empty(),
+            "{id}: lives on, and these have ended: {broken:?}"
+        );
+        let held = match job.state {
+            State::Held { unmet } => Some(unmet as usize),
+            _ => None,
+        };
+        let expected = Some(unmet.len()).filter(|&count| count > 0);
+        assert_eq!(held, expected, "{id}: {:?}, and is after {unmet:?}", job.state);
+    }
+
     /// What was handed out went before nothing that had waited for longer, or is of a higher priority.
     fn check_order(&self, queued_before: &[JobId], given: &[(Handle, usize)]) {
         let still: Vec<JobId> = queued_before
@@ -898,7 +980,8 @@ impl World {
                     "{handle} went before {other_id}, which has a higher priority"
                 );
                 let both_fresh = handle.attempt == 1 && other.attempt == 0;
-                let no_delay = job.submission.delay.is_zero() && other.submission.delay.is_zero();
+                let at_once = |job: &Submission| job.delay.is_zero() && job.not_before.is_zero();
+                let no_delay = at_once(&job.submission) && at_once(&other.submission);
                 let older = other_id < handle.job && others == mine && both_fresh && no_delay;
                 let retried = self.retried.contains(&handle.job) || self.retried.contains(&other_id);
                 assert!(
@@ -919,7 +1002,7 @@ impl World {
     /// What must hold after every input.
     fn check(&self) {
         let counts = self.engine.counts();
-        let now_there = (counts.delayed + counts.queued + counts.running) as u64;
+        let now_there = (counts.held + counts.delayed + counts.queued + counts.running) as u64;
         let ended = counts.completed + counts.failed + counts.cancelled + counts.expired;
         assert_eq!(now_there + ended, self.accepted, "a job is lost or counted twice");
         assert_eq!(
@@ -928,14 +1011,16 @@ impl World {
             "a job has ended and nobody was told"
         );
         assert_eq!(self.engine.known_jobs() as u64, self.accepted);
-        let mut queued = 0;
+        let (mut queued, mut held) = (0, 0);
         for &id in &self.live {
             let job = self.engine.job(id).expect("a job that was accepted is known");
             assert!(
                 job.deadline().is_none_or(|deadline| deadline > self.now),
                 "{id}: its deadline has passed"
             );
+            self.check_held(id, job);
             match &job.state {
+                State::Held { .. } => held += 1,
                 State::Queued(_) => {
                     queued += 1;
                     self.check_not_idle(id, &job.submission);
@@ -955,7 +1040,7 @@ impl World {
                 State::Ended { .. } => panic!("{id}: has ended and nobody was told"),
             }
         }
-        assert_eq!(queued, counts.queued);
+        assert_eq!((queued, held), (counts.queued, counts.held));
         for (key, worker) in self.engine.workers() {
             assert!(
                 worker.running.len() <= worker.slots as usize,

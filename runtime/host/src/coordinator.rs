@@ -331,8 +331,8 @@ impl Coordinator {
         if let Some(trouble) = self.keeping.trouble(self.engine.last_job()) {
             return Err(Refusal::new(Code::Overloaded, trouble));
         }
-        let submission = submission(data, options);
-        let accepted = self.engine.submit(self.now(io), submission, client);
+        let now = self.now(io);
+        let accepted = self.engine.submit(now, submission(now, data, options), client);
         accepted.map_err(not_taken)
     }
 
@@ -559,7 +559,7 @@ impl Coordinator {
             "epoch": self.epoch,
             "uptime_ms": now.saturating_sub(self.began.1).as_millis() as u64,
             "jobs": {
-                "queued": counts.queued, "delayed": counts.delayed, "running": counts.running,
+                "queued": counts.queued, "delayed": counts.delayed, "held": counts.held, "running": counts.running,
                 "completed": counts.completed, "failed": counts.failed, "cancelled": counts.cancelled,
                 "expired": counts.expired,
             },
@@ -587,6 +587,10 @@ impl Coordinator {
             "requires": job.submission.requires,
             "submitted_ms": Self::wall(job.submitted),
         });
+        if !job.submission.after.is_empty() {
+            let after = job.submission.after.iter().map(JobId::to_string);
+            value["after"] = after.collect();
+        }
         if let Some(progress) = &job.progress {
             value["progress"] = number(progress.percent);
             value["note"] = json!(progress.note);
@@ -718,8 +722,12 @@ impl Service for Coordinator {
     }
 }
 
-/// A submission as the engine has it.
-fn submission(data: Arc<[u8]>, options: SubmitOptions) -> torhost_dispatch::Submission {
+/// A submission as the engine has it. By the clock, `at` is as far from now as it says.
+fn submission(now: Duration, data: Arc<[u8]>, options: SubmitOptions) -> torhost_dispatch::Submission {
+    let from_now = |at: Duration| {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        now.saturating_add(at.saturating_sub(since_1970))
+    };
     let mut requires = options.requires.unwrap_or_default();
     if memchr::memchr2(b'\n', b'\r', &data).is_some() {
         requires.push(MULTILINE.into());
@@ -728,7 +736,9 @@ fn submission(data: Arc<[u8]>, options: SubmitOptions) -> torhost_dispatch::Subm
         data,
         priority: options.priority.unwrap_or(0),
         requires,
+        after: options.after.unwrap_or_default(),
         delay: options.delay.unwrap_or_default(),
+        not_before: options.at.map(from_now).unwrap_or_default(),
         timeout: options.timeout.filter(|timeout| !timeout.is_zero()),
         deadline: options.deadline.filter(|deadline| !deadline.is_zero()),
         attempts: options.retries.map(|retries| retries + 1),
@@ -792,7 +802,13 @@ fn unknown(id: JobId) -> Refusal {
 }
 
 fn not_taken(error: SubmitError) -> Refusal {
-    Refusal::new(Code::QueueFull, error.to_string())
+    match error {
+        SubmitError::QueueFull(_) | SubmitError::TooManyClasses => {
+            Refusal::new(Code::QueueFull, error.to_string())
+        }
+        SubmitError::TooManyDependencies(_) => Refusal::new(Code::BadRequest, error.to_string()),
+        SubmitError::UnknownDependency(id) => unknown(id),
+    }
 }
 
 fn refused(error: AnswerError, handle: Handle) -> Refusal {

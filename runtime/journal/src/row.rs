@@ -9,11 +9,12 @@ use torhost_protocol::JobId;
 
 /// What [`read`] expects, in this order.
 pub(crate) const COLUMNS: &str = "id, state, rank, due, ended, attempt, failures, failed_attempt, losses, worker, info, state_check, \
-     submitted, priority, requires, delay, timeout, deadline, attempts, key, affinity, submission_check, data, result";
+     submitted, priority, requires, delay, timeout, deadline, attempts, key, affinity, submission_check, data, result, after, \
+     not_before";
 
 pub(crate) const INSERT: &str = "insert into job (id, state, rank, due, ended, attempt, failures, failed_attempt, losses, worker, info, \
-     state_check, result, submitted, priority, requires, delay, timeout, deadline, attempts, key, affinity, submission_check, data) \
-     values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+     state_check, result, submitted, priority, requires, delay, timeout, deadline, attempts, key, affinity, after, not_before, \
+     submission_check, data) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 pub(crate) const UPDATE: &str = "update job set state = ?2, rank = ?3, due = ?4, ended = ?5, attempt = ?6, failures = ?7, \
      failed_attempt = ?8, losses = ?9, worker = ?10, info = ?11, state_check = ?12, result = ?13, submitted = ?14 where id = ?1";
@@ -38,6 +39,7 @@ pub(crate) fn state_number(state: &StoredState) -> i64 {
         StoredState::Delayed { .. } => 0,
         StoredState::Queued => 1,
         StoredState::Running => 2,
+        StoredState::Held => 7,
         StoredState::Ended { outcome, .. } => match outcome {
             Outcome::Completed => 3,
             Outcome::Failed => 4,
@@ -81,7 +83,7 @@ impl Changing {
         let (due, ended) = match job.state {
             StoredState::Delayed { until } => (Some(micros(until)), None),
             StoredState::Ended { at, .. } => (None, Some(micros(at))),
-            StoredState::Queued | StoredState::Running => (None, None),
+            StoredState::Held | StoredState::Queued | StoredState::Running => (None, None),
         };
         Changing {
             state: state_number(&job.state),
@@ -115,12 +117,14 @@ fn result(job: &Stored) -> Option<&[u8]> {
     }
 }
 
-fn submission_check(id: JobId, submission: &Submission, requires: Option<&str>) -> i64 {
+fn submission_check(id: JobId, submission: &Submission, requires: Option<&str>, after: Option<&str>) -> i64 {
     let mut check = Check::default();
     check.number(id.0 as i64);
     check.number(i64::from(submission.priority));
     check.bytes(requires.map(str::as_bytes));
-    check.number(delay(submission));
+    check.bytes(after.map(str::as_bytes));
+    check.number(some_micros(submission.not_before));
+    check.number(some_micros(submission.delay));
     check.number(submission.timeout.map(micros));
     check.number(submission.deadline.map(micros));
     check.number(submission.attempts.map(i64::from));
@@ -130,8 +134,14 @@ fn submission_check(id: JobId, submission: &Submission, requires: Option<&str>) 
     check.sum()
 }
 
-fn delay(submission: &Submission) -> Option<i64> {
-    Some(micros(submission.delay)).filter(|&delay| delay > 0)
+fn some_micros(time: Duration) -> Option<i64> {
+    Some(micros(time)).filter(|&time| time > 0)
+}
+
+/// The numbers as a JSON array; none for no numbers.
+fn numbers(jobs: &[JobId]) -> Option<String> {
+    let numbers = jobs.iter().map(|job| job.0).collect::<Vec<_>>();
+    (!numbers.is_empty()).then(|| serde_json::Value::from(numbers).to_string())
 }
 
 fn json(names: &[String]) -> Option<String> {
@@ -164,16 +174,23 @@ pub(crate) fn write(statement: &mut CachedStatement<'_>, job: &Stored, is_new: b
     bind(&micros(job.submitted))?;
     if is_new {
         let submission = &job.submission;
-        let requires = json(&submission.requires);
+        let (requires, after) = (json(&submission.requires), numbers(&submission.after));
         bind(&submission.priority)?;
         bind(&requires)?;
-        bind(&delay(submission))?;
+        bind(&some_micros(submission.delay))?;
         bind(&submission.timeout.map(micros))?;
         bind(&submission.deadline.map(micros))?;
         bind(&submission.attempts)?;
         bind(&submission.key)?;
         bind(&submission.affinity)?;
-        bind(&submission_check(job.id, submission, requires.as_deref()))?;
+        bind(&after)?;
+        bind(&some_micros(submission.not_before))?;
+        bind(&submission_check(
+            job.id,
+            submission,
+            requires.as_deref(),
+            after.as_deref(),
+        ))?;
         bind(&&*submission.data)?;
     }
     statement.raw_execute().map(drop)
@@ -200,7 +217,13 @@ fn parse(row: &Row<'_>, id: JobId) -> rusqlite::Result<Option<Stored>> {
         .transpose();
     let names =
         names.map_err(|error| rusqlite::Error::FromSqlConversionFailure(14, Type::Text, error.into()))?;
+    let after: Option<String> = row.get(24)?;
+    let numbers = after.as_deref().map(serde_json::from_str::<Vec<u64>>).transpose();
+    let numbers =
+        numbers.map_err(|error| rusqlite::Error::FromSqlConversionFailure(24, Type::Text, error.into()))?;
     let submission = Submission {
+        after: numbers.unwrap_or_default().into_iter().map(JobId).collect(),
+        not_before: duration(row.get::<_, Option<i64>>(25)?.unwrap_or(0)),
         data: bytes(row, 22)?.unwrap_or_default(),
         priority: row.get(13)?,
         requires: names.unwrap_or_default(),
@@ -228,6 +251,7 @@ fn parse(row: &Row<'_>, id: JobId) -> rusqlite::Result<Option<Stored>> {
         4 => ended(Outcome::Failed)?,
         5 => ended(Outcome::Cancelled)?,
         6 => ended(Outcome::Expired)?,
+        7 => StoredState::Held,
         _ => return Ok(None),
     };
     let job = Stored {
@@ -244,7 +268,8 @@ fn parse(row: &Row<'_>, id: JobId) -> rusqlite::Result<Option<Stored>> {
         submission,
     };
     let is_whole = Changing::of(&job).check(&job) == row.get::<_, i64>(11)?
-        && submission_check(id, &job.submission, requires.as_deref()) == row.get::<_, i64>(21)?;
+        && submission_check(id, &job.submission, requires.as_deref(), after.as_deref())
+            == row.get::<_, i64>(21)?;
     Ok(is_whole.then_some(job))
 }
 

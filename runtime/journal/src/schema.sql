@@ -16,6 +16,8 @@ create table job (
     submitted integer not null,
     priority integer not null,         -- higher goes first
     requires text,                     -- a JSON array of capabilities
+    after text,                        -- a JSON array of the numbers of the jobs that must have completed before
+    not_before integer,                -- it is not queued before this time
     delay integer,
     timeout integer,                   -- of an attempt without progress
     deadline integer,                  -- of the job in all
@@ -33,7 +35,7 @@ create table state (
 );
 
 insert into state values
-    (0, 'delayed'), (1, 'queued'), (2, 'running'), (3, 'completed'), (4, 'failed'), (5, 'cancelled'), (6, 'expired');
+    (0, 'delayed'), (1, 'queued'), (2, 'running'), (3, 'completed'), (4, 'failed'), (5, 'cancelled'), (6, 'expired'), (7, 'held');
 
 -- Attempts that failed or lost their worker. The last attempt of a job is in its row.
 create table attempt (
@@ -81,6 +83,7 @@ create view jobs as select
     strftime('%Y-%m-%d %H:%M:%f', due / 1e6, 'unixepoch') as due,
     strftime('%Y-%m-%d %H:%M:%f', ended / 1e6, 'unixepoch') as ended,
     requires,
+    after,
     key,
     cast(data as text) as data,
     cast(result as text) as result,
@@ -93,7 +96,7 @@ select 'JOB-' || job as job, attempt, worker, outcome,
 from attempt
 union all
 select 'JOB-' || id, attempt, worker, name,
-    strftime('%Y-%m-%d %H:%M:%f', ended / 1e6, 'unixepoch'), case when job.state > 3 then cast(result as text) end
+    strftime('%Y-%m-%d %H:%M:%f', ended / 1e6, 'unixepoch'), case when job.state between 4 and 6 then cast(result as text) end
 from job join state on job.state = state.number
 where attempt > 0 and not exists (select 1 from attempt a where a.job = job.id and a.attempt = job.attempt);
 

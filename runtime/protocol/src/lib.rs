@@ -16,6 +16,7 @@ mod refusal;
 mod request;
 mod state;
 mod tcl;
+mod time;
 pub mod write;
 
 pub use duration::parse_duration;
@@ -24,6 +25,8 @@ pub use lines::{LineBuffer, Lines, TooLong};
 pub use order::{Order, Registered, parse_order};
 pub use refusal::{Code, Refusal};
 pub use request::{
-    Beat, JobsQuery, Misnamed, Registration, Request, Submission, SubmitOptions, VERBS, parse_request,
+    Beat, JobsQuery, MAX_AFTER, Misnamed, Registration, Request, Submission, SubmitOptions, VERBS,
+    parse_request,
 };
 pub use state::{Format, NoSuchWord, State};
+pub use time::parse_time;

@@ -4,6 +4,7 @@ use crate::id::{Handle, JobId};
 use crate::json;
 use crate::refusal::{Code, Refusal, excerpt};
 use crate::state::{Format, State};
+use crate::time::parse_time;
 use memchr::memchr;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -79,6 +80,9 @@ pub enum Request<'a> {
     Ping,
 }
 
+/// How many jobs a job may be after.
+pub const MAX_AFTER: usize = 64;
+
 /// A job that a client wants done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submission<'a> {
@@ -96,6 +100,10 @@ pub struct SubmitOptions {
     pub priority: Option<i32>,
     /// What a worker must be capable of: at most 16, sorted, each once.
     pub requires: Option<Vec<String>>,
+    /// The jobs that must have completed before: at most [`MAX_AFTER`], sorted, each once.
+    pub after: Option<Vec<JobId>>,
+    /// The time before which it is not queued, since 1970, to the millisecond.
+    pub at: Option<Duration>,
     /// How long to wait before it is queued, to the millisecond.
     pub delay: Option<Duration>,
     /// How long one attempt may take, to the millisecond; 0 for no limit.
@@ -198,7 +206,7 @@ pub const VERBS: &[(&str, &str)] = &[
     ),
     (
         "SUBMIT:{json}",
-        "the same with options: data priority requires delay timeout deadline retries key affinity",
+        "the same with options: data priority requires after at delay timeout deadline retries key affinity",
     ),
     ("STATUS", "counts of jobs, workers and slots"),
     ("JOB:<id>", "everything about one job"),
@@ -401,6 +409,19 @@ fn submission<'a>(fields: Map<String, Value>) -> Result<Submission<'a>, Refusal>
                 words.dedup();
                 options.requires = Some(words);
             }
+            "after" => {
+                let mut jobs = jobs(value)
+                    .ok_or_else(|| refuse("after is a list of at most 64 jobs, such as JOB-1 JOB-2"))?;
+                jobs.sort_unstable();
+                jobs.dedup();
+                options.after = Some(jobs);
+            }
+            "at" => {
+                let time = parse_time(&json::text(value)).ok_or_else(|| {
+                    refuse("at is a time such as 2030-12-24T18:00:00Z, or in seconds since 1970")
+                })?;
+                options.at = Some(time);
+            }
             "delay" => options.delay = Some(duration(&name, value)?),
             "timeout" => options.timeout = Some(duration(&name, value)?),
             "deadline" => options.deadline = Some(duration(&name, value)?),
@@ -413,13 +434,18 @@ fn submission<'a>(fields: Map<String, Value>) -> Result<Submission<'a>, Refusal>
             "affinity" => options.affinity = Some(json::text(value)).filter(|name| !name.is_empty()),
             _ => {
                 return Err(Refusal::bad_request(format!(
-                    "unknown option {}: expected data, priority, requires, delay, timeout, deadline, retries, key or affinity",
+                    "unknown option {}: expected data, priority, requires, after, at, delay, timeout, deadline, retries, key or affinity",
                     excerpt(name.as_bytes())
                 )));
             }
         }
     }
     Ok(Submission { data, options })
+}
+
+fn jobs(value: Value) -> Option<Vec<JobId>> {
+    let names = json::words(value, MAX_AFTER)?;
+    names.iter().map(|name| name.parse().ok()).collect()
 }
 
 fn duration(name: &str, value: Value) -> Result<Duration, Refusal> {
@@ -579,10 +605,13 @@ mod tests {
     #[test]
     fn every_option_of_a_submission() {
         let line = r#"SUBMIT:{"data":"a\nb","priority":-5,"requires":["gpu","data","gpu"],"delay":"20ms","timeout":1.5,
+            "after":["JOB-9","JOB-2","JOB-9"],"at":"2030-12-24T18:00:00Z",
             "deadline":"1h","retries":"7","key":"k","affinity":"tenant-7"}"#;
         let options = SubmitOptions {
             priority: Some(-5),
             requires: Some(vec!["data".into(), "gpu".into()]),
+            after: Some(vec![JobId(2), JobId(9)]),
+            at: Some(Duration::from_secs(1_924_365_600)),
             delay: Some(Duration::from_millis(20)),
             timeout: Some(Duration::from_millis(1500)),
             deadline: Some(Duration::from_secs(3600)),
@@ -602,8 +631,16 @@ mod tests {
                 "bad-request:deadline is a duration such as 500ms, 10s or 2m (a bare number is seconds)",
             ),
             (
+                r#"SUBMIT:{"data":1,"after":"JOB-1 x"}"#,
+                "bad-request:after is a list of at most 64 jobs, such as JOB-1 JOB-2",
+            ),
+            (
+                r#"SUBMIT:{"data":1,"at":"tomorrow"}"#,
+                "bad-request:at is a time such as 2030-12-24T18:00:00Z, or in seconds since 1970",
+            ),
+            (
                 r#"SUBMIT:{"data":1,"nope":1}"#,
-                "bad-request:unknown option nope: expected data, priority, requires, delay, timeout, deadline, retries, key or affinity",
+                "bad-request:unknown option nope: expected data, priority, requires, after, at, delay, timeout, deadline, retries, key or affinity",
             ),
             (
                 r#"REGISTER:{"id":"w","weight":0}"#,
@@ -617,6 +654,17 @@ mod tests {
         ] {
             assert_eq!(parse(line), Err(expected.to_owned()), "{line}");
         }
+    }
+
+    #[test]
+    fn a_job_may_be_after_64_others() {
+        let submit = |count: usize| {
+            let names: Vec<String> = (1..=count).map(|number| format!("JOB-{number}")).collect();
+            let (list, words) = (names.join("\",\""), names.join(" "));
+            [format!("[\"{list}\"]"), format!("\"{words}\"")]
+                .map(|after| parse(&format!("SUBMIT:{{\"data\":1,\"after\":{after}}}")).is_ok())
+        };
+        assert_eq!((submit(64), submit(65)), ([true; 2], [false; 2]));
     }
 
     #[test]

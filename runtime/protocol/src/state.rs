@@ -9,6 +9,8 @@ pub enum State {
     Queued,
     /// Waits until it is due.
     Delayed,
+    /// Waits for other jobs to complete.
+    Held,
     /// A worker has it.
     Running,
     /// Ended: it has a result.
@@ -23,9 +25,10 @@ pub enum State {
 
 impl State {
     /// All states, in the order in which `STATUS` counts them.
-    pub const ALL: [State; 7] = [
+    pub const ALL: [State; 8] = [
         State::Queued,
         State::Delayed,
+        State::Held,
         State::Running,
         State::Completed,
         State::Failed,
@@ -38,6 +41,7 @@ impl State {
         match self {
             State::Queued => "queued",
             State::Delayed => "delayed",
+            State::Held => "held",
             State::Running => "running",
             State::Completed => "completed",
             State::Failed => "failed",
@@ -48,7 +52,10 @@ impl State {
 
     /// Whether the job has ended.
     pub fn is_outcome(self) -> bool {
-        !matches!(self, State::Queued | State::Delayed | State::Running)
+        !matches!(
+            self,
+            State::Queued | State::Delayed | State::Held | State::Running
+        )
     }
 }
 

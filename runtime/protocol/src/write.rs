@@ -157,6 +157,20 @@ pub fn submit(out: &mut Vec<u8>, data: &[u8], options: &SubmitOptions) {
         out.extend_from_slice(b",\"requires\":");
         put_strings(out, requires);
     }
+    if let Some(after) = &options.after {
+        out.extend_from_slice(b",\"after\":\"");
+        for (at, &id) in after.iter().enumerate() {
+            if at > 0 {
+                out.push(b' ');
+            }
+            put_job(out, id);
+        }
+        out.push(b'"');
+    }
+    if let Some(at) = options.at {
+        let at = format!(",\"at\":\"{}.{:03}\"", at.as_secs(), at.subsec_millis());
+        out.extend_from_slice(at.as_bytes());
+    }
     for (name, duration) in [
         ("delay", options.delay),
         ("timeout", options.timeout),

@@ -92,6 +92,11 @@ fn is_classic(line: &[u8]) -> bool {
     let text = String::from_utf8_lossy(line);
     let new_verbs = ["RETRY", "PAUSE", "RESUME", "AUTH", "JOB_FAILED:{"];
     let new_fields = ["deadline", "affinity", "weight"];
+    // A list of jobs has an `after`, too.
+    let new_options = ["\"after\"", "\"at\""];
+    if text.starts_with("SUBMIT") && new_options.iter().any(|option| text.contains(option)) {
+        return false;
+    }
     !new_verbs.iter().any(|verb| text.starts_with(verb))
         && !new_fields.iter().any(|field| text.contains(field))
 }
@@ -148,9 +153,12 @@ fn their_view(answer: &str) -> (String, String) {
     (code.to_owned(), text)
 }
 
-/// What is said of an unknown option: there are more options than the classic coordinator knows.
+/// What is said of an unknown option or state: there are more of them than the classic coordinator knows.
 fn common_words(text: &str) -> String {
-    match text.split_once(": expected data,") {
+    match text
+        .split_once(": expected data,")
+        .or(text.split_once(" one of cancelled,"))
+    {
         Some((text, _)) => text.to_owned(),
         None => text.to_owned(),
     }

@@ -63,23 +63,34 @@ fn options() -> impl Strategy<Value = SubmitOptions> {
         words.dedup();
         words
     });
+    let after = vec((1..=u64::MAX).prop_map(JobId), 0..=MAX_AFTER).prop_map(|mut jobs| {
+        jobs.sort_unstable();
+        jobs.dedup();
+        jobs
+    });
+    let at = (0..253_402_300_800_000u64).prop_map(Duration::from_millis);
     (
         option::of(-100..=100i32),
         option::of(requires),
+        (option::of(after), option::of(at)),
         (option::of(time()), option::of(time()), option::of(time())),
         option::of(0..=100u32),
         (option::of(name()), option::of(name())),
     )
         .prop_map(
-            |(priority, requires, (delay, timeout, deadline), retries, (key, affinity))| SubmitOptions {
-                priority,
-                requires,
-                delay,
-                timeout,
-                deadline,
-                retries,
-                key,
-                affinity,
+            |(priority, requires, (after, at), (delay, timeout, deadline), retries, (key, affinity))| {
+                SubmitOptions {
+                    priority,
+                    requires,
+                    after,
+                    at,
+                    delay,
+                    timeout,
+                    deadline,
+                    retries,
+                    key,
+                    affinity,
+                }
             },
         )
 }

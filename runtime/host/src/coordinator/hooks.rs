@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use torhost_dispatch::Event;
-use torhost_protocol::{Code, Refusal, Request, SubmitOptions, parse_duration};
+use torhost_protocol::{Code, JobId, MAX_AFTER, Refusal, Request, SubmitOptions, parse_duration, parse_time};
 use torhost_tcl::{Error, Interp, Obj, Result};
 
 /// How many submissions may be with the script. Connections that have more to submit are read no further.
@@ -395,6 +395,16 @@ pub(crate) fn set_option(options: &mut SubmitOptions, name: &str, value: &Obj) -
             let words = words.ok_or("requires is a list of at most 16 capabilities")?;
             options.requires = Some(words.iter().map(Obj::to_text_lossy).collect());
         }
+        "after" => {
+            let words = value.to_list().ok().filter(|words| words.len() <= MAX_AFTER);
+            let jobs = words.and_then(|words| words.iter().map(job).collect());
+            options.after = Some(jobs.ok_or("after is a list of at most 64 jobs, such as JOB-1 JOB-2")?);
+        }
+        "at" => {
+            let time = parse_time(&value.to_text_lossy());
+            options.at =
+                Some(time.ok_or("at is a time such as 2030-12-24T18:00:00Z, or in seconds since 1970")?);
+        }
         "delay" => {
             options.delay = Some(duration().ok_or("delay is a duration such as 500ms, 10s or 2m")?);
         }
@@ -415,6 +425,10 @@ pub(crate) fn set_option(options: &mut SubmitOptions, name: &str, value: &Obj) -
     Ok(())
 }
 
+fn job(name: &Obj) -> Option<JobId> {
+    name.to_text_lossy().parse().ok()
+}
+
 impl Asked {
     /// The submission as a script sees it.
     fn dict(&self) -> Obj {
@@ -429,6 +443,11 @@ impl Asked {
             Some(("client", Obj::from(&self.client))),
             Some(("priority", Obj::from(options.priority.unwrap_or(0)))),
             Some(("requires", Obj::list(requires))),
+            options
+                .after
+                .as_ref()
+                .map(|after| ("after", Obj::list(after.iter().map(JobId::to_string)))),
+            options.at.map(|at| ("at_ms", milliseconds(at))),
             options.delay.map(|delay| ("delay_ms", milliseconds(delay))),
             options
                 .timeout

@@ -65,7 +65,7 @@ impl Coordinator {
     /// Takes a job of the script's.
     ///
     /// # Errors
-    /// When too much waits already, or it cannot be kept.
+    /// When too much waits already, or it cannot be kept; if a job that it is after is not known.
     pub(crate) fn submit(
         &mut self,
         io: &mut Io,

@@ -55,7 +55,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
            is taken is an error with `-errorcode {TOR COORDINATOR LISTEN}`, a bad option one with `-errorcode {TOR COORDINATOR OPTION}`. \
            The protocol is described in [protocol.md](../protocol.md).\n\n\
            Hooks are called by the script's event loop, at global level, with a dict as their argument: `data`, `client` (the other side's \
-           address and port), `priority`, `requires`, and where they are set `delay_ms timeout_ms deadline_ms retries key affinity`, as the \
+           address and port), `priority`, `requires`, and where they are set `after at_ms delay_ms timeout_ms deadline_ms retries key affinity`, as the \
            submission and the routes have it. `-admit` returns a boolean. If it is false, the client is told `ERROR:refused`; if it is \
            an error, with the error's message, and it goes to `interp bgerror` as well, unless it was raised with `-errorcode {TOR \
            REFUSED}`. `-route` returns a dict with the options to set, also if the submission says otherwise: any of `priority \

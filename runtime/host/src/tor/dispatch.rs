@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use torhost_dispatch::{AnswerError, Joining, Policy, Progress};
-use torhost_protocol::{Handle, JobId, JobsQuery, State, SubmitOptions};
+use torhost_protocol::{Code, Handle, JobId, JobsQuery, State, SubmitOptions};
 use torhost_tcl::{Error, Interp, Obj, Result};
 
 const OPTIONS: Options = Options("DISPATCH");
@@ -24,8 +24,8 @@ pub(super) const COMMANDS: &[Command] = &[Command {
            topology: `-policy -policy-command -health-check -detector -phi-threshold -failover -attempts -backoff -max-backoff \
            -max-losses -max-queued -keep -keep-for`, and `-on event prefix`.\n\n\
            | with the command `$d` | |\n|---|---|\n\
-           | `$d submit data ?-option value …?` | submits a job and returns its id. The options are `-priority -requires -delay -timeout \
-           -deadline -retries -key -affinity`, as those of `SUBMIT` |\n\
+           | `$d submit data ?-option value …?` | submits a job and returns its id. The options are `-priority -requires -after -at -delay \
+           -timeout -deadline -retries -key -affinity`, as those of [`SUBMIT`](../protocol.md). It must not be after a job that is not known |\n\
            | `$d worker add name -assign prefix ?-option value …?` | adds a worker in the script. The prefix is called with a handle and \
            the data for each attempt, which the next three answer, at once or later; an error of it fails the attempt. `-slots` is \
            how many it takes at once (1), `-capabilities` what it offers, `-weight` its share under `weighted`, `-cancel` the prefix that is \
@@ -314,10 +314,12 @@ fn submit(_: &Interp, dispatch: &Dispatch, args: &[Obj]) -> Result<Obj> {
             .map_err(|expected| OPTIONS.bad(format!("bad option {option} \"{value}\": {expected}")))?;
     }
     let job = dispatch.call_kept(move |coordinator, io| coordinator.submit(io, data, options))?;
-    job.map(|job| Obj::from(job.to_string())).map_err(|refusal| {
-        let code = refusal.code.as_str().replace('-', "_").to_uppercase();
-        error(&code, refusal.text)
-    })
+    job.map(|job| Obj::from(job.to_string()))
+        .map_err(|refusal| match refusal.code {
+            Code::UnknownJob => unknown_job(&Obj::from(refusal.text)),
+            Code::BadRequest => OPTIONS.bad(refusal.text),
+            code => error(&code.as_str().replace('-', "_").to_uppercase(), refusal.text),
+        })
 }
 
 fn worker(interp: &Interp, dispatch: &Dispatch, args: &[Obj]) -> Result<Obj> {
