@@ -31,6 +31,7 @@ pub struct BadCron {
 
 struct Field {
     name: &'static str,
+    most: u32,
     values: &'static str,
     /// What there may be of letters.
     words: &'static [&'static str],
@@ -39,26 +40,31 @@ struct Field {
 const FIELDS: [Field; 6] = [
     Field {
         name: "second",
+        most: 59,
         values: "0 to 59",
         words: &[],
     },
     Field {
         name: "minute",
+        most: 59,
         values: "0 to 59",
         words: &[],
     },
     Field {
         name: "hour",
+        most: 23,
         values: "0 to 23",
         words: &[],
     },
     Field {
         name: "day of the month",
+        most: 31,
         values: "1 to 31, `L` for the last, or `15W` for the working day next to the 15th",
         words: &["L", "W", "LW"],
     },
     Field {
         name: "month",
+        most: 12,
         values: "1 to 12, or JAN to DEC",
         words: &[
             "JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC",
@@ -66,6 +72,7 @@ const FIELDS: [Field; 6] = [
     },
     Field {
         name: "weekday",
+        most: 7,
         values: "0 (Sunday) to 7 (Sunday again), SUN to SAT, `5#3` for the third Friday, or `5L` for the last",
         words: &["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT", "L"],
     },
@@ -97,7 +104,10 @@ impl FromStr for Cron {
                 6 => &FIELDS[..],
                 0 => return Err(bad(whole, "this is empty".to_owned(), FORM)),
                 count => {
-                    let what = format!("{count} field{}", if count == 1 { "" } else { "s" });
+                    let what = match count {
+                        1 => "there is one field".to_owned(),
+                        _ => format!("there are {count} fields"),
+                    };
                     return Err(bad(whole, what, FORM));
                 }
             };
@@ -140,10 +150,15 @@ impl Field {
             .split(|c: char| !c.is_alphabetic())
             .filter(|name| !name.is_empty());
         let known = |name: &str| self.words.iter().any(|known| known.eq_ignore_ascii_case(name));
+        // A step beyond the field's end is none: `*/90` would be every minute, not every 90 seconds.
+        let mut steps = word
+            .split(',')
+            .filter_map(|part| part.split_once('/')?.1.parse::<u32>().ok());
         let at = FIELDS.iter().position(|field| field.name == self.name);
         let expression = (0..FIELDS.len()).map(|field| if Some(field) == at { word } else { "*" });
         word.is_ascii()
             && names.into_iter().all(known)
+            && steps.all(|step| step <= self.most)
             && parser().parse(&expression.collect::<Vec<_>>().join(" ")).is_ok()
     }
 }
@@ -180,8 +195,8 @@ mod tests {
     fn what_is_wrong_is_pointed_at() {
         for (text, place, what) in [
             ("", "", "this is empty"),
-            ("0 3 * *", "0 3 * *", "4 fields"),
-            ("0 0 3 * * * 2026", "0 0 3 * * * 2026", "7 fields"),
+            ("0 3 * *", "0 3 * *", "there are 4 fields"),
+            ("0 0 3 * * * 2026", "0 0 3 * * * 2026", "there are 7 fields"),
             ("61 3 * * *", "61", "`61` is no minute"),
             ("61 0 3 * * *", "61", "`61` is no second"),
             ("0 24 * * *", "24", "`24` is no hour"),
@@ -192,6 +207,7 @@ mod tests {
             ("0 MON * * *", "MON", "`MON` is no hour"),
             ("0 3 * JUN-x *", "JUN-x", "`JUN-x` is no month"),
             ("*/0 3 * * *", "*/0", "`*/0` is no minute"),
+            ("*/90 * * * * *", "*/90", "`*/90` is no second"),
             ("5-1 3 * * *", "5-1", "`5-1` is no minute"),
             ("é 3 * * *", "é", "`é` is no minute"),
             ("@noon", "@noon", "there is no `@noon`"),
