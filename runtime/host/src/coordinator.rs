@@ -2,16 +2,19 @@
 mod choice;
 mod hooks;
 mod routes;
+mod schedules;
 mod script;
 
 pub(crate) use hooks::{EVENTS, Hooks, set_option};
 pub(crate) use routes::{Glob, Route, Routes};
+pub(crate) use schedules::Definition;
 pub(crate) use script::{OwnWorker, WorkerTaken};
 
 use crate::reactor::{Conn, Io, Limits, Service};
 use crate::tor::Callback;
 use hooks::Undecided;
 use rustc_hash::{FxHashMap, FxHashSet};
+use schedules::Schedules;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -44,6 +47,8 @@ pub(crate) struct Serving {
     pub(crate) limits: Limits,
     pub(crate) max_connections: usize,
     pub(crate) routes: Routes,
+    /// What to submit at which times.
+    pub(crate) schedules: Vec<Definition>,
     pub(crate) hooks: Hooks,
 }
 
@@ -62,6 +67,7 @@ pub(crate) struct Coordinator {
     links: FxHashMap<WorkerKey, Link>,
     watching: FxHashSet<Conn>,
     undecided: Undecided,
+    schedules: Schedules,
     /// Whom of the script to tell of which events.
     listeners: Vec<(&'static str, Callback)>,
     /// Whom of the script to ask for workers, under [`torhost_dispatch::Policy::Asked`].
@@ -118,6 +124,7 @@ impl Coordinator {
             links: FxHashMap::default(),
             watching: FxHashSet::default(),
             undecided: Undecided::default(),
+            schedules: Schedules::default(),
             listeners: Vec::new(),
             chooser,
             own: Vec::new(),
@@ -132,7 +139,7 @@ impl Coordinator {
     pub(crate) fn listen(
         &mut self,
         io: &mut Io,
-        serving: Serving,
+        mut serving: Serving,
         addresses: &[SocketAddr],
     ) -> Result<u16, String> {
         if self.is_listening {
@@ -140,6 +147,7 @@ impl Coordinator {
         }
         let busy = b"ERROR:busy:no more connections can be served; try again later\n";
         let bound = io.listen_on_all(addresses, serving.limits, busy)?;
+        self.schedules = Schedules::new(std::mem::take(&mut serving.schedules), |_| None);
         (self.serving, self.is_listening) = (serving, true);
         Ok(bound[0].port())
     }
@@ -214,6 +222,7 @@ impl Coordinator {
             Request::Job(id) => self.answer(io, conn, "JOB", &self.job_value(id, self.known(id)?, false)),
             Request::Jobs(query) => self.answer(io, conn, "JOBS", &self.jobs_page(&query)),
             Request::Workers => self.answer(io, conn, "WORKERS", &self.workers_value(now)),
+            Request::Schedules => self.answer(io, conn, "SCHEDULES", &self.schedules.value()),
             Request::Wait(id) => {
                 self.answer_state(io, conn, "WAIT", id)?;
                 // It is known, or there would be no answer.
@@ -626,12 +635,14 @@ impl Service for Coordinator {
             self.engine.worker_heard(now, worker);
         }
         self.engine.handle_timeout(now);
+        self.run_schedules(io);
         self.act(io);
     }
 
     fn turn_ends(&mut self, io: &mut Io) {
         let next = self.engine.poll_timeout();
-        io.wake_at(next.and_then(|next| self.origin.checked_add(next)));
+        let next = next.and_then(|next| self.origin.checked_add(next));
+        io.wake_at(next.into_iter().chain(self.schedules.wake()).min());
     }
 }
 
