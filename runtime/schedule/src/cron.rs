@@ -1,4 +1,5 @@
 //! Cron expressions, and what is wrong with those that are none.
+use croner::YEAR_UPPER_LIMIT;
 use croner::parser::{CronParser, Seconds, Year};
 use jiff::civil::date;
 use jiff::tz::TimeZone;
@@ -13,7 +14,8 @@ const MAX_LENGTH: usize = 1000;
 ///
 /// A field is `*`, a number, a range (`9-17`), steps (`*/15`, `0-30/10`) or a list of these (`0,30`). Months and weekdays have names as well:
 /// `JAN`, `MON-FRI`. Days may be `L`, the last of the month, and `15W`, the working day that is next to the 15th; weekdays `5#3`, the third
-/// Friday, and `5L`, the last. If both days and weekdays are given, either is enough.
+/// Friday, and `5L`, the last. If both days and weekdays are given, either is enough; with `+` before the weekdays,
+/// both are needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cron(pub(crate) croner::Cron);
 
@@ -123,8 +125,9 @@ impl FromStr for Cron {
             let what = error.to_string();
             bad(whole.clone(), what, FORM)
         })?;
-        // What does not come within some centuries never comes.
-        let some_day = date(2000, 1, 1).to_zoned(TimeZone::UTC);
+        // Weekdays and leap days are the same again after 28 years, and so what does not come within 50 never comes. These are the last
+        // before the parser's calendar ends, so that it looks no further.
+        let some_day = date(YEAR_UPPER_LIMIT as i16 - 50, 1, 1).to_zoned(TimeZone::UTC);
         let comes = some_day.is_ok_and(|day| cron.find_next_occurrence(&day, false).is_ok());
         if !comes {
             let what = "this never comes".to_owned();
@@ -184,9 +187,18 @@ mod tests {
             "0 0 * * 5L",
             "0 0 * * FRI-SUN",
             "0 0 29 2 *",
+            "0 0 29 2 5#5",
             "@daily",
             "@HOURLY",
         ] {
+            assert!(text.parse::<Cron>().is_ok(), "{text}: {:?}", text.parse::<Cron>());
+        }
+    }
+
+    #[test]
+    fn a_leap_day_on_any_weekday_comes() {
+        for weekday in 0..7 {
+            let text = format!("0 0 29 2 +{weekday}");
             assert!(text.parse::<Cron>().is_ok(), "{text}: {:?}", text.parse::<Cron>());
         }
     }

@@ -191,6 +191,8 @@ mod tests {
             ],
             "of a day of the month and a weekday, either counts"
         );
+        let both = schedule("0 0 13 * +FRI", "UTC");
+        assert_eq!(rfc3339(both.next(three).unwrap()), "2026-03-13T00:00:00Z");
         let last = schedule("@monthly", "Asia/Kathmandu");
         assert_eq!(rfc3339(last.next(three).unwrap()), "2026-03-31T18:15:00Z");
     }
