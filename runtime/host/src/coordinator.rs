@@ -3,11 +3,13 @@ mod choice;
 mod hooks;
 mod keeping;
 mod routes;
+mod schedules;
 mod script;
 
 pub(crate) use hooks::{EVENTS, Hooks, set_option};
 pub(crate) use keeping::{JournalSettings, Kept};
 pub(crate) use routes::{Glob, Route, Routes};
+pub(crate) use schedules::Definition;
 pub(crate) use script::{OwnWorker, WorkerTaken};
 
 use crate::reactor::{Conn, Io, Limits, Service};
@@ -15,6 +17,7 @@ use crate::tor::Callback;
 use hooks::Undecided;
 use keeping::Keeping;
 use rustc_hash::{FxHashMap, FxHashSet};
+use schedules::Schedules;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -48,6 +51,8 @@ pub(crate) struct Serving {
     pub(crate) limits: Limits,
     pub(crate) max_connections: usize,
     pub(crate) routes: Routes,
+    /// What to submit at which times.
+    pub(crate) schedules: Vec<Definition>,
     pub(crate) hooks: Hooks,
 }
 
@@ -65,6 +70,7 @@ pub(crate) struct Coordinator {
     links: FxHashMap<WorkerKey, Link>,
     watching: FxHashSet<Conn>,
     undecided: Undecided,
+    schedules: Schedules,
     /// Whom of the script to tell of which events.
     listeners: Vec<(&'static str, Callback)>,
     /// Whom of the script to ask for workers, under [`torhost_dispatch::Policy::Asked`].
@@ -129,6 +135,7 @@ impl Coordinator {
             links: FxHashMap::default(),
             watching: FxHashSet::default(),
             undecided: Undecided::default(),
+            schedules: Schedules::default(),
             listeners: Vec::new(),
             chooser,
             own: Vec::new(),
@@ -143,7 +150,7 @@ impl Coordinator {
     pub(crate) fn listen(
         &mut self,
         io: &mut Io,
-        serving: Serving,
+        mut serving: Serving,
         addresses: &[SocketAddr],
     ) -> Result<u16, String> {
         if self.is_listening {
@@ -151,6 +158,7 @@ impl Coordinator {
         }
         let busy = b"ERROR:busy:no more connections can be served; try again later\n";
         let bound = io.listen_on_all(addresses, serving.limits, busy)?;
+        self.start_schedules(std::mem::take(&mut serving.schedules));
         (self.serving, self.is_listening) = (serving, true);
         Ok(bound[0].port())
     }
@@ -237,6 +245,10 @@ impl Coordinator {
             Request::Workers => {
                 let workers = self.workers_value(now);
                 self.answer(io, conn, "WORKERS", &workers);
+            }
+            Request::Schedules => {
+                let schedules = self.schedules.value();
+                self.answer(io, conn, "SCHEDULES", &schedules);
             }
             Request::Wait(id) => {
                 self.answer_state(io, conn, "WAIT", id)?;
@@ -711,6 +723,7 @@ impl Service for Coordinator {
             self.engine.worker_heard(now, worker);
         }
         self.engine.handle_timeout(now);
+        self.run_schedules(io);
         self.act(io);
     }
 
@@ -718,7 +731,8 @@ impl Service for Coordinator {
         self.write_batch();
         let (began, since_1970) = self.began;
         let next = self.engine.poll_timeout();
-        io.wake_at(next.and_then(|next| began.checked_add(next.saturating_sub(since_1970))));
+        let next = next.and_then(|next| began.checked_add(next.saturating_sub(since_1970)));
+        io.wake_at(next.into_iter().chain(self.schedules.wake()).min());
     }
 }
 

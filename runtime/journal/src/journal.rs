@@ -43,7 +43,7 @@ impl Batch {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Note {
     /// A value under a name, in place of the one before.
-    Setting(&'static str, String),
+    Setting(String, String),
     /// A worker that has come.
     Worker {
         /// Its name.
@@ -186,7 +186,7 @@ impl Writer {
         // Only what writes something is synced.
         let at = row::now().as_micros().to_string();
         let batch = Batch {
-            notes: vec![Note::Setting("synced", at)],
+            notes: vec![Note::Setting("synced".to_owned(), at)],
             ..Batch::default()
         };
         match self.store.write(&batch, true) {

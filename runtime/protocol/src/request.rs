@@ -58,6 +58,8 @@ pub enum Request<'a> {
     Jobs(JobsQuery),
     /// The workers.
     Workers,
+    /// The schedules.
+    Schedules,
     /// The result of this job when it has ended.
     Wait(JobId),
     /// End this job.
@@ -212,6 +214,10 @@ pub const VERBS: &[(&str, &str)] = &[
     ("JOB:<id>", "everything about one job"),
     ("JOBS:{json}", "a page of jobs, newest first: state limit after"),
     ("WORKERS", "the workers"),
+    (
+        "SCHEDULES",
+        "what is submitted at which times, and when it last was",
+    ),
     ("WAIT:<id>", "be sent the JOB_RESULT of this job"),
     ("CANCEL:<id>", "cancel a job"),
     ("RETRY:<id>", "queue a failed or expired job again"),
@@ -257,6 +263,7 @@ pub fn parse_request(line: &[u8]) -> Result<Request<'_>, Refusal> {
         b"JOBS" if rest.is_empty() => Request::Jobs(jobs_query(Map::new())?),
         b"JOBS" => Request::Jobs(jobs_query(json::object(rest)?)?),
         b"WORKERS" => Request::Workers,
+        b"SCHEDULES" => Request::Schedules,
         b"WAIT" => Request::Wait(job(rest)?),
         b"CANCEL" => Request::Cancel(job(rest)?),
         b"RETRY" => Request::Retry(job(rest)?),
@@ -563,6 +570,7 @@ mod tests {
             ("PING\r", Request::Ping),
             ("STATUS", Request::Status),
             ("WORKERS", Request::Workers),
+            ("SCHEDULES", Request::Schedules),
             ("HELP", Request::Help),
             ("DRAIN", Request::Drain),
             ("PAUSE", Request::Pause),

@@ -110,17 +110,34 @@ pub(crate) fn check(lowered: &mut Lowered) {
         .filter(|node| node.kind == NodeKind::Worker)
         .flat_map(|node| &node.capabilities)
         .collect();
-    for (route, spans) in topology.routes.iter().zip(&places.routes) {
-        for (capability, span) in route.requires.iter().zip(spans) {
+    let routes = topology.routes.iter().zip(&places.routes);
+    let routes = routes.map(|(route, spans)| (&route.requires[..], spans, "route"));
+    let schedules = topology.schedules.iter().zip(&places.schedules);
+    let schedules = schedules.map(|(schedule, (_, spans))| {
+        (
+            schedule.requires.as_deref().unwrap_or_default(),
+            spans,
+            "schedule",
+        )
+    });
+    for (requires, spans, what) in routes.chain(schedules) {
+        for (capability, span) in requires.iter().zip(spans) {
             if nodes_known && !offered.contains(capability) {
                 let message = format!("no worker has the capability `{capability}`");
                 let mut unknown = Diagnostic::error("unknown-capability", *span, message)
-                    .label("jobs of this route would wait for ever");
+                    .label(format!("jobs of this {what} would wait for ever"));
                 if !enough(&found) {
                     unknown.help = did_you_mean(capability, offered.iter().map(|name| name.as_str()));
                 }
                 found.push(unknown);
             }
+        }
+    }
+
+    for (schedule, (name, _)) in topology.schedules.iter().zip(&places.schedules) {
+        if nodes_known && !has_master {
+            let message = format!("there is no master to run the schedule `{}`", schedule.name);
+            found.push(Diagnostic::warning("no-effect", *name, message).help("add a node of `type master`"));
         }
     }
 

@@ -1,10 +1,10 @@
 //! A topology as a picture: in DOT for Graphviz, or as an SVG that needs no other program.
-use crate::model::{Connection, Node, NodeKind, Topology};
+use crate::model::{Connection, Node, NodeKind, Schedule, Topology};
 use std::collections::HashMap;
 use std::fmt::Write;
 
 /// What is drawn in a node's box: its name, then what there is to say.
-fn lines(node: &Node) -> Vec<String> {
+fn lines(topology: &Topology, node: &Node) -> Vec<String> {
     let place = match node.port {
         Some(port) => format!("{} · {}:{port}", node.kind.as_str(), node.address),
         None => format!("{} · {}", node.kind.as_str(), node.address),
@@ -18,6 +18,15 @@ fn lines(node: &Node) -> Vec<String> {
         let _ = write!(resources, ", {memory}");
     }
     lines.push(resources);
+    if topology.scheduler() == Some(node) {
+        let schedules = topology.schedules.iter();
+        lines.extend(schedules.map(|schedule| {
+            let Schedule {
+                name, cron, timezone, ..
+            } = schedule;
+            format!("{name}: {cron} ({timezone})")
+        }));
+    }
     lines
 }
 
@@ -35,7 +44,7 @@ impl Topology {
         let mut out =
             "digraph topology {\n    rankdir=TB;\n    node [shape=box, style=rounded];\n".to_owned();
         for node in &self.nodes {
-            let text = lines(node)
+            let text = lines(self, node)
                 .iter()
                 .map(|line| quoted(line)[1..].trim_end_matches('"').to_owned())
                 .collect::<Vec<_>>();
@@ -157,7 +166,7 @@ impl<'a> Drawing<'a> {
             .into_iter()
             .flat_map(|kind| topology.of_kind(kind))
             .map(|node| {
-                let lines = lines(node);
+                let lines = lines(topology, node);
                 Placed {
                     node,
                     links_from: lines.len(),

@@ -9,7 +9,8 @@
 //! assert!(mistakes.to_string().contains("did you mean `port`?"));
 //! ```
 //!
-//! This crate knows nothing of anything else: not of Tcl, processes or sockets. A text goes one way through it: `syntax` (the
+//! This crate knows nothing of Tcl, processes or sockets; of cron expressions and time zones it knows whether they are right, from
+//! `runtime/schedule`. A text goes one way through it: `syntax` (the
 //! grammar) → `lower` (names, kinds and values, by the table in [`vocabulary`]) → `check` (what must hold between the parts) →
 //! [`Topology`]. `format`, `print` and `graph` are ways back. The language is described in `docs/topology.md`.
 #![forbid(unsafe_code)]
@@ -28,8 +29,8 @@ pub mod vocabulary;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Label, Severity};
 pub use model::{
-    Algorithm, Connection, Detector, Isolation, Limits, LoadBalancing, Node, NodeKind, Persistence, Policies,
-    Resources, Results, Retry, Route, Services, Topology,
+    Algorithm, Connection, Detector, Isolation, Limits, LoadBalancing, Missed, Node, NodeKind, Persistence,
+    Policies, Resources, Results, Retry, Route, Schedule, Services, Topology,
 };
 pub use source::{SourceFile, Sources, Span};
 pub use value::{BadQuantity, Durability, Period, Rate, Size};

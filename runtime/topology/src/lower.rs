@@ -1,8 +1,8 @@
 //! From syntax to meaning: names, kinds and values, each checked where it stands.
 use crate::diagnostic::{Diagnostic, did_you_mean, enough};
 use crate::model::{
-    Algorithm, Connection, Detector, Isolation, Limits, LoadBalancing, Node, NodeKind, Persistence,
-    Resources, Results, Retry, Route, Services, Topology,
+    Algorithm, Connection, Detector, Isolation, Limits, LoadBalancing, Missed, Node, NodeKind, Persistence,
+    Resources, Results, Retry, Route, Schedule, Services, Topology,
 };
 use crate::source::{Sources, Span};
 use crate::syntax::{self, Item, Statement, Word, WordKind};
@@ -10,8 +10,17 @@ use crate::value::{Durability, Period, Rate, Size};
 use crate::vocabulary::{Kind, Setting, one_of, section};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use torhost_schedule::{Cron, Zone};
 
-const STATEMENTS: [&str; 6] = ["set", "include", "node", "connection", "policy", "route"];
+const STATEMENTS: [&str; 7] = [
+    "set",
+    "include",
+    "node",
+    "connection",
+    "policy",
+    "route",
+    "schedule",
+];
 const POLICIES: [&str; 5] = ["load_balancing", "limits", "retry", "results", "persistence"];
 /// Include files within include files, this deep at most.
 const MAX_INCLUDES: usize = 16;
@@ -41,6 +50,8 @@ pub(crate) struct Places {
     pub connections: Vec<([Span; 2], HashMap<&'static str, Span>)>,
     /// By index in `Topology::routes`: for each required capability.
     pub routes: Vec<Vec<Span>>,
+    /// By index in `Topology::schedules`: the name, and each required capability.
+    pub schedules: Vec<(Span, Vec<Span>)>,
     /// By policy and key.
     pub policies: HashMap<(&'static str, &'static str), Span>,
     /// The policies some of whose settings could not be made out.
@@ -161,6 +172,7 @@ impl Lowerer {
             Some("connection") => self.connection(statement, rest),
             Some("policy") => self.policy(statement, rest),
             Some("route") => self.route(statement, rest),
+            Some("schedule") => self.schedule(statement, rest),
             other => {
                 self.out.incomplete = true;
                 let mut found =
@@ -414,6 +426,94 @@ impl Lowerer {
         });
     }
 
+    fn schedule(&mut self, statement: &Statement, rest: &[Word]) {
+        let [name_word, body] = rest else {
+            return self.wrong_form(statement, "schedule NAME { … }");
+        };
+        let name = self.name(name_word, "a schedule");
+        let name = name.filter(|name| self.declare("schedule", name, name_word.span));
+        let before = self.out.mistakes.len();
+        let settings = self.settings("schedule", body);
+        // A setting that seems to be missing may be the one that was misspelt.
+        let sound = before == self.out.mistakes.len();
+        let (Some(name), Some(mut settings)) = (name, settings) else {
+            return;
+        };
+        let (cron, submit) = (settings.text("cron"), settings.text("submit"));
+        for (key, is_missing, help) in [
+            (
+                "cron",
+                cron.is_none(),
+                "add when it runs: `cron \"0 3 * * *\"` is every day at three",
+            ),
+            (
+                "submit",
+                submit.is_none(),
+                "add the data of the job: `submit \"rebuild the index\"`",
+            ),
+        ] {
+            if sound && is_missing {
+                let message = format!("the schedule `{name}` has no `{key}`");
+                self.mistake(Diagnostic::error("missing", name_word.span, message).help(help));
+            }
+        }
+        let (Some(cron), Some(submit)) = (cron, submit) else {
+            return;
+        };
+        let requires = settings.names("requires");
+        let places = requires.iter().flatten().map(|(_, span)| *span).collect();
+        self.out.places.schedules.push((name_word.span, places));
+        self.out.topology.schedules.push(Schedule {
+            name,
+            cron,
+            timezone: settings.text("timezone").unwrap_or_else(|| "UTC".to_owned()),
+            missed: settings
+                .text("missed")
+                .and_then(|word| Missed::from_word(&word))
+                .unwrap_or_default(),
+            submit,
+            priority: settings.integer("priority"),
+            requires: requires.map(|names| only_names(Some(names))),
+            timeout: settings.period("timeout"),
+            deadline: settings.period("deadline"),
+            retries: settings.integer("retries"),
+            affinity: settings.text("affinity"),
+        });
+    }
+
+    /// Whether a text is a cron expression; a mistake, at the field that is wrong, if it is none.
+    fn is_cron(&mut self, word: &Word, text: &str) -> bool {
+        let Err(bad) = text.parse::<Cron>() else {
+            return true;
+        };
+        let mut span = word.span;
+        // Where variables or escapes were replaced, places in the text are not places in the file.
+        if let WordKind::Bare(raw) | WordKind::Quoted(raw) = &word.kind
+            && raw == text
+            && !bad.at.is_empty()
+        {
+            let start = span.start + usize::from(matches!(word.kind, WordKind::Quoted(_)));
+            (span.start, span.end) = (start + bad.at.start, start + bad.at.end);
+        }
+        let found = Diagnostic::error("bad-cron", span, bad.what).label(format!("expected {}", bad.expected));
+        self.mistake(found);
+        false
+    }
+
+    /// Whether there is such a time zone; a mistake if there is not.
+    fn is_time_zone(&mut self, word: &Word, text: &str) -> bool {
+        let is_known = text.parse::<Zone>().is_ok();
+        if !is_known {
+            let mut found = Diagnostic::error("unknown-timezone", word.span, "there is no such time zone")
+                .label(format!("expected {}", Kind::TimeZone.expected()));
+            if !enough(&self.out.mistakes) {
+                found.help = did_you_mean(text, Zone::names().iter().map(String::as_str));
+            }
+            self.mistake(found);
+        }
+        is_known
+    }
+
     /// Notes a name; false, and a mistake, if there is one like it.
     fn declare(&mut self, what: &'static str, name: &str, span: Span) -> bool {
         if let Some(before) = self.names.get(&(what, name.to_owned())).copied() {
@@ -595,13 +695,18 @@ impl Lowerer {
             let next = bare(extra).filter(|word| section(setting.section).any(|other| other.key == *word));
             if let Some(next) = next {
                 found.help = Some(format!("put a newline or `;` before `{next}`"));
-            } else if setting.kind == Kind::Text {
+            } else if matches!(setting.kind, Kind::Text | Kind::Cron) {
                 found = found.help("put a text with blanks in quotes: \"…\"");
             }
             self.mistake(found);
             return None;
         }
         let text = self.text(&words[0])?;
+        match setting.kind {
+            Kind::Cron => return self.is_cron(&words[0], &text).then_some(Value::Text(text)),
+            Kind::TimeZone => return self.is_time_zone(&words[0], &text).then_some(Value::Text(text)),
+            _ => {}
+        }
         let value = match setting.kind {
             Kind::Text => (!text.is_empty()).then(|| Value::Text(text.clone())),
             Kind::Number(least, most) => text
@@ -628,7 +733,7 @@ impl Lowerer {
             Kind::Choice(choices) => choices
                 .contains(&text.as_str())
                 .then(|| Value::Text(text.clone())),
-            Kind::Durability | Kind::Names | Kind::Block => None,
+            Kind::Durability | Kind::Cron | Kind::TimeZone | Kind::Names | Kind::Block => None,
         };
         if value.is_none() {
             let mut found = bad_value(setting, words[0].span);

@@ -50,6 +50,9 @@ pub struct Topology {
     pub policies: Policies,
     /// The routes, in the order of the file: the first whose glob matches counts.
     pub routes: Vec<Route>,
+    /// What is submitted at its times, in the order of the file.
+    #[serde(default)]
+    pub schedules: Vec<Schedule>,
     /// The file it was read from; empty if it was read from a text.
     #[serde(skip)]
     pub file: PathBuf,
@@ -347,7 +350,59 @@ pub struct Route {
     pub retries: Option<u32>,
 }
 
+words! {
+    /// What becomes of runs whose time came while no coordinator was there.
+    #[derive(Default)]
+    pub enum Missed {
+        /// They are left out.
+        Skip = "skip",
+        /// The latest of them is submitted.
+        #[default]
+        Once = "once",
+        /// Each of them is submitted, but no more than the latest 100.
+        All = "all",
+    }
+}
+
+/// A job that is submitted at its times. What it does not say of the job is left to the routes and policies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Schedule {
+    /// Its name, by which it is listed and its jobs have their keys.
+    pub name: String,
+    /// The times, as a cron expression.
+    pub cron: String,
+    /// The time zone of these times, by its IANA name.
+    pub timezone: String,
+    /// What becomes of missed runs.
+    pub missed: Missed,
+    /// The data of the job.
+    pub submit: String,
+    /// Jobs of a higher priority go first: -100 to 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+    /// The capabilities that a worker must have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requires: Option<Vec<String>>,
+    /// How long one attempt may take: 1ms to 366d.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Period>,
+    /// How long all of it may take, from its submission on: 1ms to 366d.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Period>,
+    /// How often the job is tried again: 0 to 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
+    /// Jobs of one affinity go to the same worker where possible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<String>,
+}
+
 impl Topology {
+    /// The node that runs the schedules: the first master.
+    pub fn scheduler(&self) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.kind == NodeKind::Master)
+    }
+
     /// The node of a name.
     pub fn node(&self, name: &str) -> Option<&Node> {
         self.nodes.iter().find(|node| node.name == name)

@@ -122,6 +122,32 @@ impl Display for Topology {
             }
             writeln!(f, " }}")?;
         }
+        for schedule in &self.schedules {
+            writeln!(f, "\nschedule {} {{", schedule.name)?;
+            writeln!(f, "    cron {}", quoted(&schedule.cron))?;
+            writeln!(f, "    timezone {}", quoted(&schedule.timezone))?;
+            writeln!(f, "    missed {}", schedule.missed.as_str())?;
+            writeln!(f, "    submit {}", quoted(&schedule.submit))?;
+            if let Some(priority) = schedule.priority {
+                writeln!(f, "    priority {priority}")?;
+            }
+            if let Some(requires) = &schedule.requires {
+                writeln!(f, "    requires {{ {} }}", requires.join(" "))?;
+            }
+            if let Some(timeout) = schedule.timeout {
+                writeln!(f, "    timeout {timeout}")?;
+            }
+            if let Some(deadline) = schedule.deadline {
+                writeln!(f, "    deadline {deadline}")?;
+            }
+            if let Some(retries) = schedule.retries {
+                writeln!(f, "    retries {retries}")?;
+            }
+            if let Some(affinity) = &schedule.affinity {
+                writeln!(f, "    affinity {}", quoted(affinity))?;
+            }
+            writeln!(f, "}}")?;
+        }
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! All settings of the language, in one table: what the reader checks by, and what `docs/topology.md` shows.
 
-use crate::model::{Algorithm, Detector, Isolation, NodeKind};
+use crate::model::{Algorithm, Detector, Isolation, Missed, NodeKind};
 use crate::value::{Period, Size};
 use std::time::Duration;
 
@@ -40,6 +40,10 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// [`crate::Durability`].
     Durability,
+    /// A cron expression.
+    Cron,
+    /// A time zone, by its IANA name.
+    TimeZone,
     /// A block of settings of its own: those of the section that is named after the two.
     Block,
 }
@@ -63,6 +67,8 @@ impl Kind {
             Kind::Names => "names, such as `{ gpu realtime }`".into(),
             Kind::Choice(words) => one_of(words),
             Kind::Durability => "`commit`, `interval` and a duration up to `1h`, or `none`".into(),
+            Kind::Cron => "a cron expression, such as `\"0 3 * * *\"`".into(),
+            Kind::TimeZone => "a time zone, such as `Europe/Lisbon` or `UTC`".into(),
             Kind::Block => "a block in `{` and `}`".into(),
         }
     }
@@ -379,6 +385,76 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Number(0, 100),
         "one less than the `attempts` of `policy retry`",
         "How often a job is tried again after its first attempt, unless the job itself says.",
+    ),
+    setting(
+        "schedule",
+        "cron",
+        Kind::Cron,
+        "none: must be set",
+        "When the job is submitted: minute, hour, day of the month, month and weekday, or six fields with the second first.",
+    ),
+    setting(
+        "schedule",
+        "timezone",
+        Kind::TimeZone,
+        "`UTC`",
+        "Whose clocks the expression is about.",
+    ),
+    setting(
+        "schedule",
+        "missed",
+        Kind::Choice(Missed::WORDS),
+        "`once`",
+        "What becomes of runs whose time came while the coordinator was not there, or that are more than a minute late. `skip`: they are left out. `once`: the latest is submitted, in place of all. `all`: each is submitted, but no more than the latest 100.",
+    ),
+    setting(
+        "schedule",
+        "submit",
+        Kind::Text,
+        "none: must be set",
+        "The data of the job.",
+    ),
+    setting(
+        "schedule",
+        "priority",
+        Kind::Number(-100, 100),
+        "its route's",
+        "The job's priority. Higher is sooner.",
+    ),
+    setting(
+        "schedule",
+        "requires",
+        Kind::Names,
+        "its route's",
+        "The capabilities that the job needs of a worker.",
+    ),
+    setting(
+        "schedule",
+        "timeout",
+        Kind::Period(MILLISECOND, YEAR),
+        "its route's",
+        "How long one attempt may take. One that takes longer has failed.",
+    ),
+    setting(
+        "schedule",
+        "deadline",
+        Kind::Period(MILLISECOND, YEAR),
+        "no limit",
+        "How long all of the job may take, from its submission on.",
+    ),
+    setting(
+        "schedule",
+        "retries",
+        Kind::Number(0, 100),
+        "its route's",
+        "How often the job is tried again after its first attempt.",
+    ),
+    setting(
+        "schedule",
+        "affinity",
+        Kind::Text,
+        "none",
+        "Jobs with the same one go to the same worker where possible, under `algorithm affinity`.",
     ),
 ];
 

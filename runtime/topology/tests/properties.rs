@@ -6,9 +6,9 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 use torhost_topology::{
-    Algorithm, Connection, Detector, Diagnostics, Durability, Isolation, Limits, LoadBalancing, Node,
-    NodeKind, Period, Persistence, Policies, Rate, Resources, Results, Retry, Route, Services, Size,
-    Topology, format,
+    Algorithm, Connection, Detector, Diagnostics, Durability, Isolation, Limits, LoadBalancing, Missed, Node,
+    NodeKind, Period, Persistence, Policies, Rate, Resources, Results, Retry, Route, Schedule, Services,
+    Size, Topology, format,
 };
 
 /// The longest that a duration in the language is, in microseconds.
@@ -23,6 +23,7 @@ fn soup() -> impl Strategy<Value = String> {
         "connection",
         "policy",
         "route",
+        "schedule",
         "->",
         "{",
         "}",
@@ -55,6 +56,11 @@ fn soup() -> impl Strategy<Value = String> {
         "priority",
         "-5",
         "timeout",
+        "cron",
+        "\"0 3 * * *\"",
+        "timezone",
+        "Europe/Lisbon",
+        "submit",
         "isolation",
         "process",
         "retry",
@@ -175,6 +181,50 @@ fn route(glob: String) -> impl Strategy<Value = Route> {
     })
 }
 
+fn schedules() -> impl Strategy<Value = Vec<Schedule>> {
+    let cron = prop::sample::select(vec![
+        "0 3 * * *",
+        "*/5 * * * * *",
+        "0 0 L JAN-MAR 5#3",
+        "@daily",
+        " 1  2 3 * *",
+    ]);
+    let zone = prop::sample::select(vec!["UTC", "Europe/Lisbon", "america/new_york"]);
+    let when = (cron, zone, one_of(Missed::WORDS, Missed::from_word));
+    let submit = text().prop_filter("a job has data", |data| !data.is_empty());
+    let options = (
+        prop::option::of(-100..=100),
+        prop::option::of(Just(Vec::new())),
+        prop::option::of(period(1000..=YEAR)),
+        prop::option::of(period(1000..=YEAR)),
+        prop::option::of(0_u32..=100),
+        prop::option::of("[a-z $]{1,9}"),
+    );
+    let schedule = (when, submit, options).prop_map(|((cron, timezone, missed), submit, options)| {
+        let (priority, requires, timeout, deadline, retries, affinity) = options;
+        Schedule {
+            name: String::new(),
+            cron: cron.to_owned(),
+            timezone: timezone.to_owned(),
+            missed,
+            submit,
+            priority,
+            requires,
+            timeout,
+            deadline,
+            retries,
+            affinity,
+        }
+    });
+    let named = prop::collection::btree_map(name(), schedule, 0..3);
+    named.prop_map(|named| {
+        let named = named.into_iter();
+        named
+            .map(|(name, schedule)| Schedule { name, ..schedule })
+            .collect()
+    })
+}
+
 /// A topology in which everything holds that is checked.
 fn topology() -> impl Strategy<Value = Topology> {
     let workers = prop::collection::btree_map(
@@ -191,8 +241,8 @@ fn topology() -> impl Strategy<Value = Topology> {
     let links = (any::<Option<u64>>(), any::<Option<u64>>());
     let routes = prop::collection::btree_set(text(), 0..4)
         .prop_flat_map(|globs| globs.into_iter().map(route).collect::<Vec<_>>());
-    (settings, workers, text(), links, policies(), routes).prop_map(
-        |(settings, workers, address, (rate, latency), policies, routes)| {
+    (settings, workers, text(), links, policies(), routes, schedules()).prop_map(
+        |(settings, workers, address, (rate, latency), policies, routes, schedules)| {
             let address = if address.is_empty() {
                 "localhost".to_owned()
             } else {
@@ -255,6 +305,13 @@ fn topology() -> impl Strategy<Value = Topology> {
                 settings,
                 connections: connections.collect(),
                 routes: routes.collect(),
+                schedules: schedules
+                    .into_iter()
+                    .map(|schedule| Schedule {
+                        requires: schedule.requires.map(|_| known.clone()),
+                        ..schedule
+                    })
+                    .collect(),
                 nodes,
                 policies,
                 file: "".into(),

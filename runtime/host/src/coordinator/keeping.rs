@@ -4,6 +4,7 @@
 //! has nothing to do: under load many in one transaction, alone each at once. What a client is told of them waits in [`Keeping`] until
 //! they are written. So does everything else for the same client, so that answers keep their order.
 use super::Coordinator;
+use super::schedules::schedule_setting;
 use crate::reactor::{Conn, Io};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
@@ -56,8 +57,8 @@ impl Kept {
         let epoch = store.setting(EPOCH)?;
         let epoch = epoch.unwrap_or_else(|| format!("{:x}", torhost_journal::now().as_micros()));
         let notes = vec![
-            Note::Setting(EPOCH, epoch.clone()),
-            Note::Setting(LAST_JOB, (last_job + AHEAD).to_string()),
+            Note::Setting(EPOCH.to_owned(), epoch.clone()),
+            Note::Setting(LAST_JOB.to_owned(), (last_job + AHEAD).to_string()),
         ];
         store.write(
             &Batch {
@@ -193,6 +194,15 @@ impl Keeping {
         }
     }
 
+    /// When a schedule ran last, in seconds since 1970, as the journal has it.
+    pub(super) fn last_run(&self, schedule: &str) -> Option<i64> {
+        let name = schedule_setting(schedule);
+        // Asked before the journal's thread has the store.
+        let found = self.store.as_ref()?.setting(&name);
+        let found = found.inspect_err(|error| log::error!("cannot read the journal: {error}"));
+        found.ok()??.parse().ok()
+    }
+
     /// Whether a connection waits for what it is to be told.
     pub(super) fn owes(&self, conn: Conn) -> bool {
         self.lines.contains_key(&conn)
@@ -245,7 +255,7 @@ impl Coordinator {
         let Some(journal) = &keeping.journal else { return };
         if keeping.reserving != keeping.reserved {
             let reserving = keeping.reserving.to_string();
-            keeping.notes.push(Note::Setting(LAST_JOB, reserving));
+            keeping.notes.push(Note::Setting(LAST_JOB.to_owned(), reserving));
         }
         let mut batch = Batch {
             notes: std::mem::take(&mut keeping.notes),

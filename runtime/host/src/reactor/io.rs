@@ -94,6 +94,9 @@ struct Listener {
     busy: &'static [u8],
 }
 
+/// Why a connection is closed that said too much at once.
+const TOO_LONG: &str = "line too long";
+
 /// The sockets of the reactor.
 pub(crate) struct Io {
     poll: Poll,
@@ -327,7 +330,10 @@ impl Io {
             && !owed
         {
             if std::mem::take(&mut connection.doomed) {
+                let owner = connection.owner;
                 self.close(conn);
+                let closed = Happening::Closed(owner, conn, TOO_LONG.to_owned());
+                self.happenings.push_back(closed);
             } else {
                 self.ready.push(conn);
             }
@@ -595,9 +601,11 @@ impl Io {
         service.line_too_long(self, conn);
         match self.connection(conn) {
             Some(connection) if connection.owed => (connection.held, connection.doomed) = (true, true),
-            _ => self.close(conn),
+            _ => {
+                self.close(conn);
+                service.closed(self, conn, TOO_LONG);
+            }
         }
-        service.closed(self, conn, "line too long");
     }
 
     fn accept(&mut self, at: usize) {

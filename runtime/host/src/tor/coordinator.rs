@@ -16,7 +16,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
            one result. Returns the port. All of it runs beside the script, which may compute for as long as it likes; the \
            script must only not end, as by `vwait forever`.\n\n\
            Where there is a topology, what no option says is as it has it: the port and address of the node that this is (`tor::topology \
-           self`), its policies and its routes. In the script of a node `tor::coordinator serve` is enough.\n\n\
+           self`), its policies, its routes and its schedules. In the script of a node `tor::coordinator serve` is enough.\n\n\
            | option | is | default |\n|---|---|---|\n\
            | `-port` | the TCP port; 0 takes a free one | the node's, or must be given |\n\
            | `-address` | the host name or address to listen on | the node's, or `localhost` |\n\
@@ -46,6 +46,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
            | `-routes` | what jobs need whose data match a glob of `string match`, where they do not say it themselves: a list of dicts as \
            `tor::topology routes` returns it, with the key `glob` and any of `requires priority timeout retries`. The first that \
            matches counts | the topology's, or none |\n\
+           | `-schedules` | whether the topology's schedules are run here | whether this is its first master |\n\
            | `-admit` | the command prefix of a hook that says whether a submission is taken | |\n\
            | `-route` | the command prefix of a hook that says what else is asked for a submission | |\n\
            | `-dispatch` | the command of an engine of [`tor::dispatch create`](tor-dispatch.md), which is to listen. The options of the \

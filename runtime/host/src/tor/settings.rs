@@ -2,7 +2,7 @@
 use super::options::Options;
 use super::{Callback, topology};
 use crate::coordinator::{
-    Coordinator, EVENTS, Glob, Hooks, JournalSettings, Kept, Route, Routes, Serving, set_option,
+    Coordinator, Definition, EVENTS, Glob, Hooks, JournalSettings, Kept, Route, Routes, Serving, set_option,
 };
 use crate::reactor::Limits;
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -10,8 +10,9 @@ use std::path::PathBuf;
 use torhost_dispatch::{Config, Detection, Policy};
 use torhost_journal::Sync;
 use torhost_protocol::SubmitOptions;
+use torhost_schedule::{Missed, Schedule};
 use torhost_tcl::{Error, Interp, Obj, Result};
-use torhost_topology::{Algorithm, Detector, Durability, LoadBalancing, Policies};
+use torhost_topology::{self as language, Algorithm, Detector, Durability, LoadBalancing, Policies};
 
 /// The settings of an engine.
 pub(super) struct EngineSettings {
@@ -174,6 +175,8 @@ pub(super) struct ServingSettings {
     options: Options,
     port: Option<u16>,
     host: Option<String>,
+    /// Whether the topology's schedules are run here, if that was said.
+    runs_schedules: Option<bool>,
     serving: Serving,
 }
 
@@ -186,6 +189,7 @@ impl ServingSettings {
         "-max-line",
         "-max-pending",
         "-routes",
+        "-schedules",
         "-admit",
         "-route",
     ];
@@ -211,6 +215,7 @@ impl ServingSettings {
             options,
             port: None,
             host: None,
+            runs_schedules: None,
             serving: Serving {
                 heartbeat: heartbeat_interval.0,
                 limits: Limits {
@@ -219,6 +224,7 @@ impl ServingSettings {
                 },
                 max_connections: limits.max_connections as usize,
                 routes: Routes(routes.collect()),
+                schedules: Vec::new(),
                 hooks: Hooks::default(),
             },
         })
@@ -237,6 +243,7 @@ impl ServingSettings {
             "-max-line" => serving.limits.max_line = options.whole(option, value, 1, 1 << 30)? as usize,
             "-max-pending" => serving.limits.max_pending = options.whole(option, value, 1, 1 << 40)? as usize,
             "-routes" => serving.routes = routes(options, option, value)?,
+            "-schedules" => self.runs_schedules = Some(options.boolean(option, value)?),
             "-admit" => serving.hooks.admit = options.callback(interp, option, value)?,
             "-route" => serving.hooks.route = options.callback(interp, option, value)?,
             _ => return Ok(false),
@@ -247,8 +254,9 @@ impl ServingSettings {
     /// How to serve, and at which addresses: those that were given, or else the own node's.
     ///
     /// # Errors
-    /// No port; a host that is not known.
-    pub(super) fn addresses(self) -> Result<(Serving, Vec<SocketAddr>)> {
+    /// No port; a host that is not known; a node that cannot be told, if it matters for who runs the schedules.
+    pub(super) fn addresses(mut self) -> Result<(Serving, Vec<SocketAddr>)> {
+        self.serving.schedules = schedules(self.runs_schedules)?;
         let node = match (&self.host, self.port) {
             (Some(_), Some(_)) => None,
             _ => topology::own_node()?,
@@ -274,6 +282,51 @@ pub(super) fn cannot_listen(why: String) -> Error {
 fn policies() -> Result<Policies> {
     let topology = topology::topology_if_any()?;
     Ok(topology.map_or_else(Policies::default, |topology| topology.policies.clone()))
+}
+
+/// The topology's schedules, if they are run here: because that was said, or because this is the topology's first master.
+fn schedules(is_said: Option<bool>) -> Result<Vec<Definition>> {
+    let Some(topology) = topology::topology_if_any()?.filter(|topology| !topology.schedules.is_empty())
+    else {
+        return Ok(Vec::new());
+    };
+    let runs_them = match is_said {
+        Some(said) => said,
+        None => topology::own_node()?.is_some_and(|own| topology.scheduler() == Some(own)),
+    };
+    let schedules: &[language::Schedule] = if runs_them { &topology.schedules } else { &[] };
+    schedules.iter().map(definition).collect()
+}
+
+fn definition(schedule: &language::Schedule) -> Result<Definition> {
+    // A topology that was read has been checked, but the time zones of a system may go.
+    let bad = |what: &dyn std::fmt::Display| {
+        Error::new(format!("the schedule {}: {what}", schedule.name))
+            .with_code(["TOR", "TOPOLOGY", "INVALID"])
+    };
+    Ok(Definition {
+        name: schedule.name.clone(),
+        times: Schedule {
+            cron: schedule.cron.parse().map_err(|error| bad(&error))?,
+            zone: schedule.timezone.parse().map_err(|error| bad(&error))?,
+        },
+        written: (schedule.cron.clone(), schedule.timezone.clone()),
+        missed: match schedule.missed {
+            language::Missed::Skip => Missed::Skip,
+            language::Missed::Once => Missed::Once,
+            language::Missed::All => Missed::All,
+        },
+        data: schedule.submit.as_bytes().into(),
+        options: SubmitOptions {
+            priority: schedule.priority,
+            requires: schedule.requires.clone(),
+            timeout: schedule.timeout.map(|timeout| timeout.0),
+            deadline: schedule.deadline.map(|deadline| deadline.0),
+            retries: schedule.retries,
+            affinity: schedule.affinity.clone(),
+            ..SubmitOptions::default()
+        },
+    })
 }
 
 /// A policy by its word.

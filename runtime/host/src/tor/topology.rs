@@ -6,7 +6,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use torhost_tcl::{Error, Obj, Result};
-use torhost_topology::{Connection, Node, NodeKind, Period, Policies, Route, Size, Topology};
+use torhost_topology::{Connection, Node, NodeKind, Period, Policies, Route, Schedule, Size, Topology};
 
 pub(super) const COMMANDS: &[Command] = &[
     Command {
@@ -72,6 +72,15 @@ pub(super) const COMMANDS: &[Command] = &[
         example: "foreach route [tor::topology routes] {puts [dict get $route glob]}",
         arguments: (0, Some(0)),
         run: |_, _| Ok(Obj::list(topology()?.routes.iter().map(route_dict))),
+    },
+    Command {
+        name: "tor::topology schedules",
+        usage: "",
+        help: "Returns the schedules, in order, as a list of dicts with the keys `name cron timezone missed submit`, and those of `priority \
+               requires timeout deadline retries affinity` that are set.",
+        example: "foreach schedule [tor::topology schedules] {puts [dict get $schedule name]}",
+        arguments: (0, Some(0)),
+        run: |_, _| Ok(Obj::list(topology()?.schedules.iter().map(schedule_dict))),
     },
     Command {
         name: "tor::topology setting",
@@ -410,6 +419,31 @@ fn route_dict(route: &Route) -> Obj {
         Some(("priority", Obj::from(route.priority))),
         route.timeout.map(|timeout| ("timeout", milliseconds(timeout))),
         route.retries.map(|retries| ("retries", Obj::from(retries))),
+    ];
+    Obj::dict(settings.into_iter().flatten())
+}
+
+fn schedule_dict(schedule: &Schedule) -> Obj {
+    let requires = schedule.requires.as_ref();
+    let settings = [
+        Some(("name", Obj::from(&schedule.name))),
+        Some(("cron", Obj::from(&schedule.cron))),
+        Some(("timezone", Obj::from(&schedule.timezone))),
+        Some(("missed", Obj::from(schedule.missed.as_str()))),
+        Some(("submit", Obj::from(&schedule.submit))),
+        schedule
+            .priority
+            .map(|priority| ("priority", Obj::from(priority))),
+        requires.map(|requires| ("requires", Obj::list(requires))),
+        schedule.timeout.map(|timeout| ("timeout", milliseconds(timeout))),
+        schedule
+            .deadline
+            .map(|deadline| ("deadline", milliseconds(deadline))),
+        schedule.retries.map(|retries| ("retries", Obj::from(retries))),
+        schedule
+            .affinity
+            .as_ref()
+            .map(|affinity| ("affinity", Obj::from(affinity))),
     ];
     Obj::dict(settings.into_iter().flatten())
 }
