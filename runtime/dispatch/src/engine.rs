@@ -1222,7 +1222,10 @@ impl Engine {
             // A job that was retried is not over, or has a later entry of its own.
             let is_over = |job: &&Job| matches!(job.state, State::Ended { at: ended, .. } if ended == at);
             if let Some(job) = self.jobs.get(id).filter(is_over) {
-                if let Some(key) = &job.submission.key {
+                // A job that was forgotten before and came back after a crash may have left its key to another.
+                if let Some(key) = &job.submission.key
+                    && self.keys.get(key.as_str()) == Some(&id)
+                {
                     self.keys.remove(key.as_str());
                 }
                 self.jobs.remove(id);

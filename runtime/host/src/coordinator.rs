@@ -728,11 +728,11 @@ impl Service for Coordinator {
     }
 
     fn turn_ends(&mut self, io: &mut Io) {
-        self.write_batch();
+        let written = self.write_batch(io);
         let (began, since_1970) = self.began;
         let next = self.engine.poll_timeout();
         let next = next.and_then(|next| began.checked_add(next.saturating_sub(since_1970)));
-        io.wake_at(next.into_iter().chain(self.schedules.wake()).min());
+        io.wake_at(next.into_iter().chain(self.schedules.wake()).chain(written).min());
     }
 }
 

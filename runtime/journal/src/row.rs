@@ -50,24 +50,42 @@ pub(crate) fn state_number(state: &StoredState) -> i64 {
 }
 
 /// A checksum over fields, each with its length, so that none can pass into its neighbour.
-#[derive(Default)]
-struct Check(crc32fast::Hasher);
+struct Check {
+    /// Short fields are gathered, since each call costs more than their bytes.
+    gathered: Vec<u8>,
+    sum: crc32fast::Hasher,
+}
 
 impl Check {
+    fn new() -> Check {
+        Check {
+            gathered: Vec::with_capacity(256),
+            sum: crc32fast::Hasher::new(),
+        }
+    }
+
     fn number(&mut self, number: impl Into<Option<i64>>) {
         match number.into() {
-            Some(number) => self.0.update(&number.to_le_bytes()),
-            None => self.0.update(&[0]),
+            Some(number) => self.gathered.extend_from_slice(&number.to_le_bytes()),
+            None => self.gathered.push(0),
         }
     }
 
     fn bytes(&mut self, bytes: Option<&[u8]>) {
         self.number(bytes.map(|bytes| bytes.len() as i64));
-        self.0.update(bytes.unwrap_or_default());
+        let bytes = bytes.unwrap_or_default();
+        if bytes.len() < 1024 {
+            self.gathered.extend_from_slice(bytes);
+        } else {
+            self.sum.update(&self.gathered);
+            self.gathered.clear();
+            self.sum.update(bytes);
+        }
     }
 
-    fn sum(self) -> i64 {
-        self.0.finalize().into()
+    fn sum(mut self) -> i64 {
+        self.sum.update(&self.gathered);
+        self.sum.finalize().into()
     }
 }
 
@@ -93,7 +111,7 @@ impl Changing {
     }
 
     fn check(&self, job: &Stored) -> i64 {
-        let mut check = Check::default();
+        let mut check = Check::new();
         check.number(job.id.0 as i64);
         check.number(self.state);
         check.number(job.rank as i64);
@@ -118,7 +136,7 @@ fn result(job: &Stored) -> Option<&[u8]> {
 }
 
 fn submission_check(id: JobId, submission: &Submission, requires: Option<&str>, after: Option<&str>) -> i64 {
-    let mut check = Check::default();
+    let mut check = Check::new();
     check.number(id.0 as i64);
     check.number(i64::from(submission.priority));
     check.bytes(requires.map(str::as_bytes));

@@ -88,6 +88,8 @@ pub struct Store {
     db: Connection,
     /// Jobs up to this number are in the database, or were.
     last_job: u64,
+    /// Whether commits are synced.
+    syncs: bool,
     /// Held as long as this is open to write.
     _lock: Option<File>,
 }
@@ -123,6 +125,7 @@ impl Store {
         let mut store = Store {
             db,
             last_job: 0,
+            syncs: true,
             _lock: lock,
         };
         store.prepare(path, access).map_err(|error| match error {
@@ -220,8 +223,10 @@ impl Store {
     /// # Errors
     /// Nothing of it is written then, and it may be tried again.
     pub fn write(&mut self, batch: &Batch, sync: bool) -> Result<(), Error> {
-        self.db
-            .pragma_update(None, "synchronous", if sync { "full" } else { "normal" })?;
+        if std::mem::replace(&mut self.syncs, sync) != sync {
+            self.db
+                .pragma_update(None, "synchronous", if sync { "full" } else { "normal" })?;
+        }
         let transaction = self
             .db
             .transaction_with_behavior(TransactionBehavior::Immediate)?;

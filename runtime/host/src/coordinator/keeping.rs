@@ -9,7 +9,8 @@ use crate::reactor::{Conn, Io};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use torhost_dispatch::{Config, Engine, Event, Stored};
+use std::time::{Duration, Instant};
+use torhost_dispatch::{Config, Engine, Event, State, Stored};
 use torhost_journal::{Access, Batch, Error, Fate, Journal, Note, Store, Sync};
 use torhost_protocol::JobId;
 
@@ -19,6 +20,14 @@ const LAST_JOB: &str = "last_job";
 /// How many jobs may be taken before the first of them is written. Grows to [`MOST_AHEAD`] where that is too few.
 const AHEAD: u64 = 1000;
 const MOST_AHEAD: u64 = 100_000;
+/// How long the answers of workers are waited for that may come in the same batch as what they answer: less than a sync takes. A batch
+/// that grows is given more of it, up to [`LINGER`].
+const PAUSE: Duration = Duration::from_micros(60);
+const LINGER: Duration = Duration::from_micros(200);
+/// So many rows are removed at a time, while there is much else to write.
+const REMOVED_AT_ONCE: usize = 500;
+/// A batch of so few jobs is looked through for whether there is anything to wait for.
+const FEW: usize = 8;
 /// How many events may wait to be written. More are not kept.
 const MOST_NOTES: usize = 10_000;
 
@@ -120,9 +129,15 @@ pub(super) struct Keeping {
     promises: bool,
     /// Jobs that have changed since the last batch; may have some twice.
     changed: Vec<JobId>,
+    /// Jobs that are to be kept no more.
+    forgotten: Vec<JobId>,
     /// How many there were when last none was there twice.
     distinct: usize,
     notes: Vec<Note>,
+    /// Since when the batch is being collected, and until when it waits for more.
+    lingers: Option<(Instant, Instant)>,
+    /// How many changes there were at the end of the last turn.
+    seen: usize,
     /// Batches that are written, or with the journal.
     batches: u64,
     is_writing: bool,
@@ -232,14 +247,31 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Gives the journal what has changed, if it has nothing to do.
-    pub(super) fn write_batch(&mut self) {
+    /// Gives the journal what has changed, if it has nothing to do. If more may come very soon, it waits for that, and returns
+    /// until when.
+    pub(super) fn write_batch(&mut self, io: &Io) -> Option<Instant> {
         let keeping = &mut self.keeping;
         let last_job = self.engine.last_job();
         let is_short = last_job + keeping.ahead / 2 >= keeping.reserved;
         if keeping.is_writing || (keeping.changed.is_empty() && keeping.notes.is_empty() && !is_short) {
-            return;
+            return None;
         }
+        if self.is_growing() {
+            let keeping = &mut self.keeping;
+            let (since, until) = keeping.lingers.unwrap_or((io.now(), io.now() + PAUSE));
+            let grows = keeping.changed.len() > keeping.seen;
+            let until = if grows {
+                (io.now() + PAUSE).min(since + LINGER)
+            } else {
+                until
+            };
+            keeping.seen = keeping.changed.len();
+            keeping.lingers = Some((since, until));
+            if until > io.now() {
+                return Some(until);
+            }
+        }
+        let keeping = &mut self.keeping;
         if is_short {
             if last_job >= keeping.reserved {
                 keeping.ahead = (keeping.ahead * 2).min(MOST_AHEAD);
@@ -247,6 +279,17 @@ impl Coordinator {
             keeping.reserving = last_job + keeping.ahead;
         }
         self.write();
+        None
+    }
+
+    /// Whether something may come soon that belongs into the same batch: answers to what it says of jobs that are with workers.
+    fn is_growing(&self) -> bool {
+        let changed = &self.keeping.changed;
+        let runs = |id: &JobId| {
+            let job = self.engine.job(*id);
+            job.is_some_and(|job| matches!(job.state, State::Running { .. }))
+        };
+        changed.len() > FEW || changed.iter().any(runs)
     }
 
     /// Gives the journal what has changed.
@@ -266,11 +309,16 @@ impl Coordinator {
         for &id in &keeping.changed {
             match self.engine.job(id) {
                 Some(job) => batch.jobs.push(Stored::of(id, job)),
-                None => batch.forgotten.push(id),
+                None => keeping.forgotten.push(id),
             }
         }
+        // Many rows that lie together are removed at the price of a few. If they come back after a crash, they are forgotten again.
+        if keeping.forgotten.len() >= REMOVED_AT_ONCE || batch.jobs.len() < FEW {
+            keeping.forgotten.sort_unstable();
+            batch.forgotten = std::mem::take(&mut keeping.forgotten);
+        }
         keeping.changed.clear();
-        keeping.distinct = 0;
+        (keeping.distinct, keeping.seen, keeping.lingers) = (0, 0, None);
         keeping.batches += 1;
         keeping.is_writing = true;
         journal.write(batch);

@@ -94,6 +94,8 @@ struct Listener {
     busy: &'static [u8],
 }
 
+/// A wait that is shorter than this is spent looking for events: a sleep is not over so soon.
+const SHORT: Duration = Duration::from_micros(200);
 /// Why a connection is closed that said too much at once.
 const TOO_LONG: &str = "line too long";
 
@@ -391,12 +393,19 @@ impl Io {
         };
         let began = Instant::now();
         let (poll, events) = (&mut self.poll, &mut self.events);
+        let mut look = || {
+            // An error would come again below.
+            let _ = poll.poll(events, Some(Duration::ZERO));
+            !events.is_empty()
+        };
+        let is_short = timeout.is_some_and(|timeout| timeout < SHORT);
         let found = !at_once
-            && self.spin.spin(|| {
-                // An error would come again below.
-                let _ = poll.poll(events, Some(Duration::ZERO));
-                !events.is_empty()
-            });
+            && if is_short {
+                while !look() && next.is_some_and(|next| *next > Instant::now()) {}
+                true
+            } else {
+                self.spin.spin(look)
+            };
         if !found
             && let Err(error) = poll.poll(events, timeout)
             && error.kind() != ErrorKind::Interrupted
