@@ -22,7 +22,7 @@ const WINDOW: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const COORDINATOR: &str = "package require tor 1
-tor::coordinator serve -port [lindex $argv 0] -backoff 0 -attempts 1000 -max-losses 1000 -keep 100000000
+tor::coordinator serve -port [lindex $argv 0] -durability [lindex $argv 1] -backoff 0 -attempts 1000 -max-losses 1000 -keep 100000000
 vwait forever
 ";
 const WORKER: &str = "package require tor 1
@@ -140,8 +140,8 @@ fn unfinished(folder: &Path) -> i64 {
     database(folder).query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
-fn folder() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("crash");
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("coordinator.tor"), COORDINATOR).unwrap();
@@ -151,16 +151,26 @@ fn folder() -> PathBuf {
 
 #[test]
 fn what_was_accepted_is_done_once_whoever_is_killed() {
+    kill_and_count("crash-commit", "commit");
+}
+
+/// What is written outlives the process before it is synced.
+#[test]
+fn so_it_is_without_a_sync_for_each_batch() {
+    kill_and_count("crash-interval", "interval 1h");
+}
+
+fn kill_and_count(name: &str, durability: &str) {
     let (rounds, seed) = (setting("CRASH_ROUNDS", 12), setting("CRASH_SEED", 1));
     let mut random = Random(seed);
-    let folder = folder();
+    let folder = folder(name);
     let port = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap()
         .port();
     let port_text = port.to_string();
-    let coordinate = || start(&folder, "coordinator.tor", &[&port_text]);
+    let coordinate = || start(&folder, "coordinator.tor", &[&port_text, durability]);
     let work = |name: &str| start(&folder, "worker.tor", &[&port_text, name]);
     let mut coordinator = Some(coordinate());
     let mut workers = [Some(work("w0")), Some(work("w1"))];
@@ -238,7 +248,7 @@ fn what_was_accepted_is_done_once_whoever_is_killed() {
         );
     }
     println!(
-        "{} kills of the coordinator, {} of workers; {} jobs accepted, {} kept, {} results told; seed {seed}",
+        "{durability}: {} kills of the coordinator, {} of workers; {} jobs accepted, {} kept, {} results told; seed {seed}",
         kills[0],
         kills[1],
         told.accepted.len(),

@@ -94,7 +94,6 @@ impl Kept {
     pub(super) fn restore(self, config: Config, seed: u64) -> (Engine, Keeping) {
         let engine = Engine::restore(config, seed, torhost_journal::now(), self.last_job, self.jobs);
         let keeping = Keeping {
-            promises: self.settings.sync == Sync::Commit,
             settings: Some(self.settings),
             store: Some(self.store),
             reserved: self.last_job + AHEAD,
@@ -125,8 +124,6 @@ pub(super) struct Keeping {
     /// Until the journal runs.
     store: Option<Store>,
     journal: Option<Journal>,
-    /// Whether anything waits for it.
-    promises: bool,
     /// Jobs that have changed since the last batch; may have some twice.
     changed: Vec<JobId>,
     /// Jobs that are to be kept no more.
@@ -157,7 +154,7 @@ pub(super) struct Keeping {
 impl Keeping {
     /// What is known now is written with this batch; none if it is, or need not be.
     fn batch(&self) -> Option<u64> {
-        if !self.promises {
+        if self.settings.is_none() {
             None
         } else if !self.changed.is_empty() {
             Some(self.batches + 1)
@@ -401,7 +398,7 @@ impl Coordinator {
     pub(super) fn accept(&mut self, io: &mut Io, conn: Conn, is_new: bool, write: impl FnOnce(&mut Vec<u8>)) {
         let keeping = &self.keeping;
         // The engine has not yet been asked what has changed.
-        let next = (keeping.promises && is_new).then_some(keeping.batches + 1);
+        let next = (keeping.settings.is_some() && is_new).then_some(keeping.batches + 1);
         let batch = next.or_else(|| keeping.batch());
         self.say_after(io, conn, batch, write);
     }
