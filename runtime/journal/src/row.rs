@@ -152,6 +152,13 @@ fn submission_check(id: JobId, submission: &Submission, requires: Option<&str>, 
     check.sum()
 }
 
+pub(crate) fn setting_check(name: &str, value: &str) -> i64 {
+    let mut check = Check::new();
+    check.bytes(Some(name.as_bytes()));
+    check.bytes(Some(value.as_bytes()));
+    check.sum()
+}
+
 fn some_micros(time: Duration) -> Option<i64> {
     Some(micros(time)).filter(|&time| time > 0)
 }

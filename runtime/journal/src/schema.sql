@@ -70,7 +70,8 @@ create table event (
 
 create table setting (
     name text primary key,
-    value text not null
+    value text not null,
+    value_check integer not null       -- CRC-32 of both
 ) without rowid;
 
 create view jobs as select

@@ -175,6 +175,20 @@ impl Store {
         Ok(())
     }
 
+    /// Looks whether the file is sound: whether all pages are what they should be. What is in the rows, [`Store::jobs`] looks at.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if it is not.
+    pub fn check(&self) -> Result<(), Error> {
+        let found = self
+            .db
+            .query_row("pragma quick_check(1)", [], |row| row.get::<_, String>(0))?;
+        match found.as_str() {
+            "ok" => Ok(()),
+            _ => Err(Error::Damaged(found)),
+        }
+    }
+
     /// Calls `take` with each job, in the order of their numbers.
     ///
     /// # Errors
@@ -205,12 +219,17 @@ impl Store {
     /// # Errors
     /// If it cannot be read.
     pub fn setting(&self, name: &str) -> Result<Option<String>, Error> {
-        let found = self
-            .db
-            .query_row("select value from setting where name = ?", [name], |row| {
-                row.get(0)
-            });
-        Ok(found.optional()?)
+        let sql = "select value, value_check from setting where name = ?";
+        let found = self.db.query_row(sql, [name], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
+        });
+        match found.optional()? {
+            Some((value, check)) if row::setting_check(name, &value) == check => Ok(Some(value)),
+            Some(_) => Err(Error::Damaged(format!(
+                "the setting \"{name}\": its checksum is wrong"
+            ))),
+            None => Ok(None),
+        }
     }
 
     /// The database, to ask it what this has no method for.
@@ -269,10 +288,8 @@ impl Store {
 fn write_note(db: &Connection, note: &Note) -> rusqlite::Result<()> {
     match note {
         Note::Setting(name, value) => {
-            db.prepare_cached(
-                "insert into setting values (?, ?) on conflict do update set value = excluded.value",
-            )?
-            .execute(params![name, value])?;
+            db.prepare_cached("insert or replace into setting values (?, ?, ?)")?
+                .execute(params![name, value, row::setting_check(name, value)])?;
         }
         Note::Worker {
             name,

@@ -56,15 +56,17 @@ impl Kept {
     /// As [`Store::open`], [`Store::jobs`] and [`Store::write`].
     pub(crate) fn open(settings: JournalSettings) -> Result<Kept, Error> {
         let mut store = Store::open(&settings.path, Access::Write)?;
+        store.check()?;
         let mut jobs = Vec::new();
         store.jobs(|job| {
             jobs.push(job);
             Ok::<_, Error>(())
         })?;
-        let last_job = store.setting(LAST_JOB)?.and_then(|last| last.parse().ok());
-        let last_job = jobs.last().map_or(0, |job| job.id.0).max(last_job.unwrap_or(0));
-        let epoch = store.setting(EPOCH)?;
-        let epoch = epoch.unwrap_or_else(|| format!("{:x}", torhost_journal::now().as_micros()));
+        let (last_job, epoch) = match (store.setting(LAST_JOB)?, store.setting(EPOCH)?) {
+            (Some(last_job), Some(epoch)) => (last_job.parse().unwrap_or(u64::MAX), epoch),
+            (None, None) if jobs.is_empty() => (0, format!("{:x}", torhost_journal::now().as_micros())),
+            _ => return Err(Error::Damaged("a setting is missing".to_owned())),
+        };
         let notes = vec![
             Note::Setting(EPOCH.to_owned(), epoch.clone()),
             Note::Setting(LAST_JOB.to_owned(), (last_job + AHEAD).to_string()),
