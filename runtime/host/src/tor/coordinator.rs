@@ -78,7 +78,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
               }\n    \
               return true\n\
               }\n\
-              set port [tor::coordinator serve -port 0 -policy least_loaded -routes {{glob *gpu* requires gpu}} \\\n    \
+              set port [tor::coordinator serve -port 0 -durability none -policy least_loaded -routes {{glob *gpu* requires gpu}} \\\n    \
               -admit admit -on completed {apply {{event} {puts [dict get $event result]}}}]",
     arguments: (0, None),
     run: serve,
