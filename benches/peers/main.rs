@@ -69,7 +69,7 @@ pub struct Options {
     /// Seconds that they are held
     #[arg(long, default_value_t = 30)]
     hold: u64,
-    /// Also measure beanstalkd with a log that is synchronised before each answer, in this folder
+    /// Also measure torhost with its database, and beanstalkd with a log that is synchronised before each answer, in this folder
     #[arg(long, value_name = "FOLDER", num_args = 0..=1, require_equals = true, default_missing_value = ".")]
     with_fsync: Option<PathBuf>,
     /// I/O threads of gearmand; the best is reported
@@ -192,7 +192,10 @@ fn run(options: &Options) -> Result<report::Report> {
         interrupt: &interrupt,
     };
     let wants = |measurement| options.only.contains(&measurement);
-    let mut report = report::Report::default();
+    let mut report = report::Report {
+        sync_us: options.with_fsync.as_deref().map(system::sync_time).transpose()?,
+        ..report::Report::default()
+    };
     for (measurement, plan) in [
         (Measurement::Single, SINGLE),
         (Measurement::Awake, AWAKE),
@@ -280,14 +283,20 @@ fn check(options: &Options) -> Result<()> {
 
 /// The job servers, torhost first.
 fn servers(options: &Options, plan: Plan) -> Vec<System> {
-    let mut systems = vec![System {
-        name: "torhost",
+    let torhost = |name, folder| System {
+        name,
         variant: String::new(),
         kind: Kind::Torhost {
             program: options.torhost.clone(),
             script: options.script.clone(),
+            folder,
         },
-    }];
+    };
+    let mut systems = Vec::new();
+    if let Some(folder) = &options.with_fsync {
+        systems.push(torhost("torhost with fsync", Some(folder.clone())));
+    }
+    systems.push(torhost("torhost", None));
     let mut add_beanstalkd = |name, folder| {
         systems.push(System {
             name,

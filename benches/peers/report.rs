@@ -8,6 +8,9 @@ use crate::{connections::Held, throughput::Comparison};
 /// All that was measured.
 #[derive(Default, Serialize)]
 pub struct Report {
+    /// What a sync costs where the servers keep what they keep, in microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sync_us: Option<f64>,
     /// The job servers under each plan.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<Comparison>,
@@ -35,6 +38,12 @@ impl Report {
     }
 
     fn write_tables(&self, text: &mut String) -> std::fmt::Result {
+        if let Some(sync_us) = self.sync_us {
+            writeln!(
+                text,
+                "Appending 4 KiB to a file and syncing it (fsync): {sync_us:.0} µs\n"
+            )?;
+        }
         for comparison in &self.servers {
             write_comparison(text, comparison)?;
         }
@@ -47,7 +56,7 @@ impl Report {
         if !self.servers.is_empty() || !self.handlers.is_empty() {
             writeln!(
                 text,
-                "Medians over the rounds, with the least and the most. The ratio is how many times better torhost was in the\n\
+                "Medians over the rounds, with the least and the most. The ratio is how many times better the first was in the\n\
                  same round: by p50 for one job at a time with instant workers, by jobs/s otherwise. CPU is in % of a core: near\n\
                  100 for the load, the load is the limit, and the system could do more."
             )?;

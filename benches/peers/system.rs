@@ -8,11 +8,12 @@ use shared::{
 };
 use std::{
     ffi::OsStr,
+    fs::File,
     io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -43,12 +44,14 @@ pub struct System {
 
 /// What a system is, with its programs.
 pub enum Kind {
-    /// A coordinator under torhost; the load is its workers.
+    /// A coordinator under torhost, in memory or with a database; the load is its workers.
     Torhost {
         /// The shell.
         program: PathBuf,
-        /// Gets the port.
+        /// Gets the port, and the database if there is one.
         script: PathBuf,
+        /// Where a folder for its database is made, if it is to have one.
+        folder: Option<PathBuf>,
     },
     /// beanstalkd, in memory or with a log.
     Beanstalkd {
@@ -131,8 +134,18 @@ impl System {
             log_folder: None,
         };
         match &self.kind {
-            Kind::Torhost { program, script } => {
-                running.start_shell(program, "--torhost", script, [&port])?;
+            Kind::Torhost {
+                program,
+                script,
+                folder,
+            } => {
+                let mut database = String::new();
+                if let Some(folder) = folder {
+                    let folder = Folder::create(folder)?;
+                    database = folder.0.join("jobs.db").display().to_string();
+                    running.log_folder = Some(folder);
+                }
+                running.start_shell(program, "--torhost", script, [&port, &database])?;
             }
             Kind::Beanstalkd { program, folder, .. } => {
                 let mut command = Command::new(program);
@@ -377,7 +390,7 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn create(parent: &Path) -> Result<Self> {
-        let path = parent.join(format!("beanstalkd-{}", std::process::id()));
+        let path = parent.join(format!("peers-{}", std::process::id()));
         std::fs::create_dir(&path).map_err(|error| {
             format!(
                 "cannot make the folder {}: {error}; name another place with --with-fsync=FOLDER",
@@ -386,6 +399,25 @@ impl Folder {
         })?;
         Ok(Self(path))
     }
+}
+
+/// How long it takes to append 4 KiB to a file in a folder and to sync it: the median of some hundred times, in µs.
+pub fn sync_time(folder: &Path) -> Result<f64> {
+    let folder = Folder::create(folder)?;
+    let path = folder.0.join("sync");
+    let measure = || {
+        let mut file = File::create(&path)?;
+        let mut times = Vec::new();
+        for _ in 0..300 {
+            file.write_all(&[0; 4096])?;
+            let began = Instant::now();
+            file.sync_all()?;
+            times.push(began.elapsed().as_secs_f64() * 1e6);
+        }
+        times.sort_unstable_by(f64::total_cmp);
+        Ok::<_, std::io::Error>(times[times.len() / 2])
+    };
+    measure().map_err(|error| format!("cannot sync {}: {error}", path.display()))
 }
 
 impl Drop for Folder {

@@ -2,7 +2,7 @@
 //!
 //! The dispatch engine says which jobs have changed ([`torhost_dispatch::Output::Record`]). Its host collects them in a [`Batch`], gives
 //! that to a [`Journal`], and is told when it is on disk. One batch is one transaction, and one sync: while the disk works, the next
-//! batch grows. [`Journal::open`] reads what an earlier life has left.
+//! batch grows. [`Store::jobs`] reads what an earlier life has left.
 //!
 //! The journal knows nothing of sockets, clients or Tcl, and nothing of what a record means for a promise: that is the host's.
 //!
