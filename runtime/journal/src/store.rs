@@ -56,7 +56,7 @@ pub enum Error {
         version: i64,
     },
     /// What is read is not what was written.
-    #[error("the database is damaged: {0}; restore a backup of it, or see what `torhost db check` says")]
+    #[error("the database is damaged: {0}; it must be restored from a backup")]
     Damaged(String),
     /// Something else that SQLite says.
     #[error(transparent)]
