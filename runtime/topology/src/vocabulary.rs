@@ -52,7 +52,7 @@ impl Kind {
     /// What is expected, in words.
     pub fn expected(self) -> String {
         match self {
-            Kind::Text => "a text".into(),
+            Kind::Text => "a text that is not empty".into(),
             Kind::Number(least, most) => format!("a whole number from {least} to {most}"),
             Kind::Boolean => "`true` or `false` (or `yes no on off`)".into(),
             Kind::Size(Size(0), Size(u64::MAX)) => "a size, such as `4GB` or `512MiB`".into(),

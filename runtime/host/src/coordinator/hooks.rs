@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use torhost_dispatch::Event;
 use torhost_protocol::{Code, JobId, MAX_AFTER, Refusal, Request, SubmitOptions, parse_duration, parse_time};
-use torhost_tcl::{Error, Interp, Obj, Result};
+use torhost_tcl::{Completion, Error, Interp, Obj, Result};
 
 /// How many submissions may be with the script. Connections that have more to submit are read no further.
 const MOST_UNDECIDED: usize = 10_000;
@@ -357,7 +357,10 @@ fn refusal(interp: &Interp, error: &Error) -> Refusal {
     {
         interp.background_error(error);
     }
-    refused(error.message())
+    match error.completion() {
+        Completion::Error | Completion::Return => refused(error.message()),
+        other => refused(format!("the hook ended with {other:?}, not with a result")),
+    }
 }
 
 /// The options of a submission, with those that a script sets.

@@ -22,7 +22,9 @@ pub(super) struct EngineSettings {
     phi_threshold: u32,
     chooser: Option<Callback>,
     durability: Durability,
+    is_durability_given: bool,
     journal: PathBuf,
+    is_journal_given: bool,
 }
 
 impl EngineSettings {
@@ -76,6 +78,8 @@ impl EngineSettings {
             phi_threshold: load_balancing.phi_threshold,
             chooser: None,
             durability: persistence.durability,
+            is_durability_given: false,
+            is_journal_given: false,
             journal: match topology::topology_if_any()? {
                 Some(topology) => topology.journal_path(),
                 None => persistence.path.into(),
@@ -122,13 +126,16 @@ impl EngineSettings {
             "-durability" => {
                 let expected = "commit, interval and a duration from 1ms to 1h, or none";
                 let durability = value.to_text_lossy().parse();
-                self.durability = durability.map_err(|_| options.bad_value(option, value, expected))?;
+                let durability = durability.map_err(|_| options.bad_value(option, value, expected))?;
+                (self.durability, self.is_durability_given) = (durability, true);
             }
             "-journal" => {
-                self.journal = value.to_text()?.into();
-                if self.durability == Durability::None {
-                    self.durability = Durability::Commit;
+                let path = value.to_text()?;
+                if path.is_empty() {
+                    return Err(options.bad_value(option, value, "the path of a file"));
                 }
+                self.journal = path.into();
+                self.is_journal_given = true;
             }
             _ => return Ok(false),
         }
@@ -139,7 +146,11 @@ impl EngineSettings {
     ///
     /// # Errors
     /// A journal that cannot be used.
-    pub(super) fn coordinator(self) -> Result<Coordinator> {
+    pub(super) fn coordinator(mut self) -> Result<Coordinator> {
+        // Who names a database wants it written, unless the options say otherwise.
+        if self.is_journal_given && !self.is_durability_given && self.durability == Durability::None {
+            self.durability = Durability::Commit;
+        }
         let sync = match self.durability {
             Durability::Commit => Some(Sync::Commit),
             Durability::Interval(interval) => Some(Sync::Interval(interval.0)),
