@@ -1308,11 +1308,7 @@ impl Engine {
     }
 
     fn event(&mut self, name: &'static str, fill: impl FnOnce(&mut Event)) {
-        let is_rare = matches!(
-            name,
-            "requeued" | "retried" | "worker-up" | "worker-down" | "worker-suspect"
-        );
-        if self.events || is_rare {
+        if self.events || Event::is_rare(name) {
             let mut event = Event {
                 name,
                 job: None,

@@ -74,3 +74,14 @@ pub struct Event {
     /// For `progress`: percent, and what the worker notes.
     pub progress: Option<(f64, String)>,
 }
+
+impl Event {
+    /// Whether an event of this name is rare: of workers, and of attempts that failed or were lost. These are told also when nobody
+    /// has asked for all.
+    pub fn is_rare(name: &str) -> bool {
+        matches!(
+            name,
+            "requeued" | "retried" | "worker-up" | "worker-down" | "worker-suspect"
+        )
+    }
+}

@@ -494,9 +494,9 @@ impl Coordinator {
         }
     }
 
-    /// Keeps what happened, for people.
+    /// Keeps what happened, for people, if it is worth it.
     fn keep_event(&mut self, event: &Event) {
-        if !is_rare(event.name) {
+        if !Event::is_rare(event.name) {
             return;
         }
         self.keeping.note(|| {
@@ -738,10 +738,7 @@ impl Service for Coordinator {
 
 /// A submission as the engine has it. By the clock, `at` is as far from now as it says.
 fn submission(now: Duration, data: Arc<[u8]>, options: SubmitOptions) -> torhost_dispatch::Submission {
-    let from_now = |at: Duration| {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        now.saturating_add(at.saturating_sub(since_1970))
-    };
+    let from_now = |at: Duration| now.saturating_add(at.saturating_sub(torhost_journal::now()));
     let mut requires = options.requires.unwrap_or_default();
     if memchr::memchr2(b'\n', b'\r', &data).is_some() {
         requires.push(MULTILINE.into());
@@ -785,14 +782,6 @@ fn event_fields(event: &Event, time_ms: u64) -> Vec<(&'static str, Value)> {
         progress.map(|(_, note)| ("note", json!(note))),
     ];
     fields.into_iter().flatten().collect()
-}
-
-/// What is kept of all that happens: what went wrong, and the coming and going of workers.
-fn is_rare(event: &str) -> bool {
-    matches!(
-        event,
-        "requeued" | "retried" | "worker-up" | "worker-down" | "worker-suspect"
-    )
 }
 
 /// What an operator wants to know of.

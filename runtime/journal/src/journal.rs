@@ -32,13 +32,6 @@ pub struct Batch {
     pub notes: Vec<Note>,
 }
 
-impl Batch {
-    /// Whether there is nothing in it.
-    pub fn is_empty(&self) -> bool {
-        self.jobs.is_empty() && self.forgotten.is_empty() && self.notes.is_empty()
-    }
-}
-
 /// Something to keep besides jobs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Note {

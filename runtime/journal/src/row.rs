@@ -2,6 +2,7 @@
 use crate::store::Error;
 use rusqlite::types::{Type, ValueRef};
 use rusqlite::{CachedStatement, Row, Statement};
+use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use torhost_dispatch::{Outcome, Stored, StoredState, Submission};
@@ -34,7 +35,7 @@ fn duration(micros: i64) -> Duration {
 }
 
 /// The number of a state in the database.
-pub(crate) fn state_number(state: &StoredState) -> i64 {
+fn state_number(state: &StoredState) -> i64 {
     match state {
         StoredState::Delayed { .. } => 0,
         StoredState::Queued => 1,
@@ -163,14 +164,18 @@ fn some_micros(time: Duration) -> Option<i64> {
     Some(micros(time)).filter(|&time| time > 0)
 }
 
-/// The numbers as a JSON array; none for no numbers.
-fn numbers(jobs: &[JobId]) -> Option<String> {
-    let numbers = jobs.iter().map(|job| job.0).collect::<Vec<_>>();
-    (!numbers.is_empty()).then(|| serde_json::Value::from(numbers).to_string())
+/// A JSON array; none for nothing.
+fn json(list: Vec<impl Into<serde_json::Value>>) -> Option<String> {
+    (!list.is_empty()).then(|| serde_json::Value::from(list).to_string())
 }
 
-fn json(names: &[String]) -> Option<String> {
-    (!names.is_empty()).then(|| serde_json::Value::from(names).to_string())
+/// What [`json`] made, as it stands in the column, and read.
+fn list<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<(Option<String>, Vec<T>)> {
+    let text: Option<String> = row.get(column)?;
+    let list = text.as_deref().map(serde_json::from_str).transpose();
+    let list =
+        list.map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into()))?;
+    Ok((text, list.unwrap_or_default()))
 }
 
 /// Adds the job, or changes what is kept of it.
@@ -199,7 +204,8 @@ pub(crate) fn write(statement: &mut CachedStatement<'_>, job: &Stored, is_new: b
     bind(&micros(job.submitted))?;
     if is_new {
         let submission = &job.submission;
-        let (requires, after) = (json(&submission.requires), numbers(&submission.after));
+        let requires = json(submission.requires.clone());
+        let after = json(submission.after.iter().map(|job| job.0).collect());
         bind(&submission.priority)?;
         bind(&requires)?;
         bind(&some_micros(submission.delay))?;
@@ -235,23 +241,14 @@ pub(crate) fn read(row: &Row<'_>) -> Result<Stored, Error> {
 }
 
 fn parse(row: &Row<'_>, id: JobId) -> rusqlite::Result<Option<Stored>> {
-    let requires: Option<String> = row.get(14)?;
-    let names = requires
-        .as_deref()
-        .map(serde_json::from_str::<Vec<String>>)
-        .transpose();
-    let names =
-        names.map_err(|error| rusqlite::Error::FromSqlConversionFailure(14, Type::Text, error.into()))?;
-    let after: Option<String> = row.get(24)?;
-    let numbers = after.as_deref().map(serde_json::from_str::<Vec<u64>>).transpose();
-    let numbers =
-        numbers.map_err(|error| rusqlite::Error::FromSqlConversionFailure(24, Type::Text, error.into()))?;
+    let (requires, names) = list(row, 14)?;
+    let (after, numbers) = list(row, 24)?;
     let submission = Submission {
-        after: numbers.unwrap_or_default().into_iter().map(JobId).collect(),
+        after: numbers.into_iter().map(JobId).collect(),
         not_before: duration(row.get::<_, Option<i64>>(25)?.unwrap_or(0)),
         data: bytes(row, 22)?.unwrap_or_default(),
         priority: row.get(13)?,
-        requires: names.unwrap_or_default(),
+        requires: names,
         delay: duration(row.get::<_, Option<i64>>(15)?.unwrap_or(0)),
         timeout: row.get::<_, Option<i64>>(16)?.map(duration),
         deadline: row.get::<_, Option<i64>>(17)?.map(duration),

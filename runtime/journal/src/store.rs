@@ -159,7 +159,6 @@ impl Store {
         db.pragma_update(None, "synchronous", "full")?;
         db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
         db.pragma_update(None, "cache_size", -16_000)?;
-        // The first writes may be slow only because of a reader that is just opening it.
         if version < 1 {
             let make = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
             make.execute_batch(include_str!("schema.sql"))?;
@@ -189,18 +188,15 @@ impl Store {
         }
     }
 
-    /// Calls `take` with each job, in the order of their numbers.
+    /// All jobs, in the order of their numbers.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if one is not as it was written; what `take` returns.
-    pub fn jobs<E: From<Error>>(&self, mut take: impl FnMut(Stored) -> Result<(), E>) -> Result<(), E> {
-        let sql = format!("select {COLUMNS} from job order by id");
-        let mut statement = self.db.prepare(&sql).map_err(Error::from)?;
-        let mut rows = statement.query([]).map_err(Error::from)?;
-        while let Some(row) = rows.next().map_err(Error::from)? {
-            take(row::read(row)?)?;
-        }
-        Ok(())
+    /// [`Error::Damaged`] if one is not as it was written.
+    pub fn jobs(&self) -> Result<Vec<Stored>, Error> {
+        let mut statement = self
+            .db
+            .prepare(&format!("select {COLUMNS} from job order by id"))?;
+        statement.query_and_then([], row::read)?.collect()
     }
 
     /// One job.

@@ -83,12 +83,7 @@ fn batch(jobs: Vec<Stored>) -> Batch {
 fn read(path: &Path) -> Result<Vec<Stored>, Error> {
     let store = Store::open(path, Access::Read)?;
     store.check()?;
-    let mut jobs = Vec::new();
-    store.jobs(|job| {
-        jobs.push(job);
-        Ok::<_, Error>(())
-    })?;
-    Ok(jobs)
+    store.jobs()
 }
 
 struct Folder(tempfile::TempDir);

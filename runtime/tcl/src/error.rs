@@ -29,6 +29,15 @@ pub enum Completion {
     Other(i32),
 }
 
+impl fmt::Display for Completion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Completion::Other(code) => write!(f, "the return code {code}"),
+            named => write!(f, "{named:?}"),
+        }
+    }
+}
+
 /// The result of whatever may end in a Tcl error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

@@ -359,7 +359,7 @@ fn refusal(interp: &Interp, error: &Error) -> Refusal {
     }
     match error.completion() {
         Completion::Error | Completion::Return => refused(error.message()),
-        other => refused(format!("the hook ended with {other:?}, not with a result")),
+        other => refused(format!("the hook ended with {other}, not with a result")),
     }
 }
 

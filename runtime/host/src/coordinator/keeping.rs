@@ -57,11 +57,7 @@ impl Kept {
     pub(crate) fn open(settings: JournalSettings) -> Result<Kept, Error> {
         let mut store = Store::open(&settings.path, Access::Write)?;
         store.check()?;
-        let mut jobs = Vec::new();
-        store.jobs(|job| {
-            jobs.push(job);
-            Ok::<_, Error>(())
-        })?;
+        let jobs = store.jobs()?;
         let (last_job, epoch) = match (store.setting(LAST_JOB)?, store.setting(EPOCH)?) {
             (Some(last_job), Some(epoch)) => (last_job.parse().unwrap_or(u64::MAX), epoch),
             (None, None) if jobs.is_empty() => (0, format!("{:x}", torhost_journal::now().as_micros())),
@@ -166,7 +162,7 @@ impl Keeping {
     }
 
     /// How many more jobs may be taken now.
-    pub(super) fn room(&self, last_job: u64) -> u64 {
+    fn room(&self, last_job: u64) -> u64 {
         match self.settings {
             Some(_) => self.reserved.saturating_sub(last_job),
             None => u64::MAX,
@@ -250,6 +246,7 @@ impl Coordinator {
     /// until when.
     pub(super) fn write_batch(&mut self, io: &Io) -> Option<Instant> {
         let keeping = &mut self.keeping;
+        keeping.journal.as_ref()?;
         let last_job = self.engine.last_job();
         let is_short = last_job + keeping.ahead / 2 >= keeping.reserved;
         if keeping.is_writing || (keeping.changed.is_empty() && keeping.notes.is_empty() && !is_short) {

@@ -2,12 +2,12 @@
 //!
 //! When a run is due is told by `torhost_schedule` from the time of day, which is looked at anew at each wake: clocks are set, and machines
 //! sleep. That no run is submitted twice is the engine's doing, by the key of the run.
-use super::{Coordinator, submission};
+use super::Coordinator;
 use crate::reactor::Io;
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use torhost_journal::Note;
 use torhost_protocol::{JobId, SubmitOptions};
 use torhost_schedule::{MOST_DUE, Missed, Schedule, rfc3339};
@@ -219,21 +219,15 @@ impl Coordinator {
         if self.schedules.wake().is_none_or(|wake| wake > io.now()) {
             return;
         }
-        let now = self.now(io);
-        let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut schedules = std::mem::take(&mut self.schedules);
-        let ran = schedules.run(io.now(), clock, |definition, key| {
-            if let Some(trouble) = self.keeping.trouble(self.engine.last_job()) {
-                return Err(trouble);
-            }
+        let ran = schedules.run(io.now(), torhost_journal::now(), |definition, key| {
             let mut options = SubmitOptions {
                 key: Some(key),
                 ..definition.options.clone()
             };
             self.serving.routes.apply(&definition.data, &mut options);
-            let submission = submission(now, definition.data.clone(), options);
-            let accepted = self.engine.submit(now, submission, None);
-            Ok(accepted.map_err(|error| error.to_string())?.job)
+            let accepted = self.take(io, definition.data.clone(), options, None);
+            Ok(accepted.map_err(|refusal| refusal.text)?.job)
         });
         self.schedules = schedules;
         // In one batch with the jobs: either both are kept, or neither.

@@ -53,7 +53,8 @@ pub(super) const COMMANDS: &[Command] = &[Command {
            engine are given there, and are errors here | an engine of its own |\n\
            | `-on event` | followed by the command prefix that is called with each such event; may be given repeatedly | |\n\n\
            Durations are `500ms`, `10s`, `2m` or `1h`; a bare number is seconds, but milliseconds for the `timeout` of a route. A port that \
-           is taken is an error with `-errorcode {TOR COORDINATOR LISTEN}`, a bad option one with `-errorcode {TOR COORDINATOR OPTION}`. \
+           is taken is an error with `-errorcode {TOR COORDINATOR LISTEN}`, a bad option one with `-errorcode {TOR COORDINATOR OPTION}`, \
+           a database that cannot be used one with `-errorcode {TOR COORDINATOR JOURNAL}`. \
            The protocol is described in [protocol.md](../protocol.md).\n\n\
            Hooks are called by the script's event loop, at global level, with a dict as their argument: `data`, `client` (the other side's \
            address and port), `priority`, `requires`, and where they are set `after at_ms delay_ms timeout_ms deadline_ms retries key affinity`, as the \

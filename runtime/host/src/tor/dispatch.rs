@@ -22,7 +22,9 @@ pub(super) const COMMANDS: &[Command] = &[Command {
            script, and needs no connection: the script itself may submit, and work.\n\n\
            The options are those of [`tor::coordinator serve`](tor-coordinator.md) for the engine, with the same defaults from the \
            topology: `-policy -policy-command -health-check -detector -phi-threshold -failover -attempts -backoff -max-backoff \
-           -max-losses -max-queued -keep -keep-for`, and `-on event prefix`.\n\n\
+           -max-losses -max-queued -keep -keep-for`, and `-on event prefix`. Jobs are in memory, unless `-journal` names a database or \
+           `-durability` says how to keep them; what a script is told of jobs is then kept before. A database that cannot be used is an \
+           error with `-errorcode {TOR COORDINATOR JOURNAL}`.\n\n\
            | with the command `$d` | |\n|---|---|\n\
            | `$d submit data ?-option value …?` | submits a job and returns its id. The options are `-priority -requires -after -at -delay \
            -timeout -deadline -retries -key -affinity`, as those of [`SUBMIT`](../protocol.md). It must not be after a job that is not known |\n\

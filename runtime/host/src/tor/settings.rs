@@ -21,10 +21,10 @@ pub(super) struct EngineSettings {
     detector: Detector,
     phi_threshold: u32,
     chooser: Option<Callback>,
-    durability: Durability,
-    is_durability_given: bool,
-    journal: PathBuf,
-    is_journal_given: bool,
+    /// What holds where no option says otherwise.
+    persistence: (Durability, PathBuf),
+    durability: Option<Durability>,
+    journal: Option<PathBuf>,
 }
 
 impl EngineSettings {
@@ -77,19 +77,18 @@ impl EngineSettings {
             detector: load_balancing.detector,
             phi_threshold: load_balancing.phi_threshold,
             chooser: None,
-            durability: persistence.durability,
-            is_durability_given: false,
-            is_journal_given: false,
-            journal: match topology::topology_if_any()? {
-                Some(topology) => topology.journal_path(),
-                None => persistence.path.into(),
+            persistence: match topology::topology_if_any()? {
+                Some(topology) => (persistence.durability, topology.journal_path()),
+                None => (persistence.durability, persistence.path.into()),
             },
+            durability: None,
+            journal: None,
         })
     }
 
     /// Has jobs in memory alone, unless an option says where to keep them.
     pub(super) fn in_memory(mut self) -> EngineSettings {
-        self.durability = Durability::None;
+        self.persistence.0 = Durability::None;
         self
     }
 
@@ -126,16 +125,14 @@ impl EngineSettings {
             "-durability" => {
                 let expected = "commit, interval and a duration from 1ms to 1h, or none";
                 let durability = value.to_text_lossy().parse();
-                let durability = durability.map_err(|_| options.bad_value(option, value, expected))?;
-                (self.durability, self.is_durability_given) = (durability, true);
+                self.durability = Some(durability.map_err(|_| options.bad_value(option, value, expected))?);
             }
             "-journal" => {
                 let path = value.to_text()?;
                 if path.is_empty() {
                     return Err(options.bad_value(option, value, "the path of a file"));
                 }
-                self.journal = path.into();
-                self.is_journal_given = true;
+                self.journal = Some(path.into());
             }
             _ => return Ok(false),
         }
@@ -147,16 +144,18 @@ impl EngineSettings {
     /// # Errors
     /// A journal that cannot be used.
     pub(super) fn coordinator(mut self) -> Result<Coordinator> {
-        // Who names a database wants it written, unless the options say otherwise.
-        if self.is_journal_given && !self.is_durability_given && self.durability == Durability::None {
-            self.durability = Durability::Commit;
-        }
-        let sync = match self.durability {
+        let (default, path) = std::mem::take(&mut self.persistence);
+        let durability = self.durability.unwrap_or(match (&self.journal, default) {
+            // Who names a database wants it written.
+            (Some(_), Durability::None) => Durability::Commit,
+            _ => default,
+        });
+        let path = self.journal.take().unwrap_or(path);
+        let sync = match durability {
             Durability::Commit => Some(Sync::Commit),
             Durability::Interval(interval) => Some(Sync::Interval(interval.0)),
             Durability::None => None,
         };
-        let path = self.journal.clone();
         let kept = sync.map(|sync| Kept::open(JournalSettings { path, sync }));
         let kept = kept.transpose().map_err(|error| {
             Error::new(format!("cannot keep jobs: {error}")).with_code(["TOR", "COORDINATOR", "JOURNAL"])

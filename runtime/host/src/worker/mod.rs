@@ -195,10 +195,7 @@ impl From<Error> for Answer {
             Completion::Error => error.message().to_owned(),
             // What `return` in a handler's own script gives.
             Completion::Return => return Answer::Complete(error.message().as_bytes().to_vec()),
-            Completion::Other(code) => {
-                format!("the handler ended with the return code {code}, not with a result")
-            }
-            other => format!("the handler ended with {other:?}, not with a result"),
+            other => format!("the handler ended with {other}, not with a result"),
         };
         let info = error.info().map(str::to_owned);
         Answer::Failed { message, info }
