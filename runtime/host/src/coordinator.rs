@@ -121,15 +121,16 @@ impl Coordinator {
         let epoch = kept
             .as_ref()
             .map_or_else(|| format!("{seed:x}"), |kept| kept.epoch.clone());
+        let began = (Instant::now(), since_1970);
         let (engine, keeping) = match kept {
-            Some(kept) => kept.restore(config, seed),
+            Some(kept) => kept.restore(config, seed, since_1970),
             None => (Engine::new(config, seed), Keeping::default()),
         };
         Coordinator {
             engine,
             keeping,
             serving: Serving::default(),
-            began: (Instant::now(), since_1970),
+            began,
             epoch,
             peers: FxHashMap::default(),
             links: FxHashMap::default(),

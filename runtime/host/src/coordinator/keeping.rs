@@ -88,9 +88,9 @@ impl Kept {
         })
     }
 
-    /// The engine that goes on with the jobs, and what keeps them.
-    pub(super) fn restore(self, config: Config, seed: u64) -> (Engine, Keeping) {
-        let engine = Engine::restore(config, seed, torhost_journal::now(), self.last_job, self.jobs);
+    /// The engine that goes on with the jobs, and what keeps them. `now` is since 1970.
+    pub(super) fn restore(self, config: Config, seed: u64, now: Duration) -> (Engine, Keeping) {
+        let engine = Engine::restore(config, seed, now, self.last_job, self.jobs);
         let keeping = Keeping {
             settings: Some(self.settings),
             store: Some(self.store),
