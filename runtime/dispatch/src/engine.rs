@@ -444,6 +444,8 @@ impl Engine {
         *self.ended_count(outcome) -= 1;
         if let Some(job) = self.jobs.get_mut(id) {
             (job.failures, job.losses, job.class) = (0, 0, class);
+            // Nobody may answer for an attempt of before.
+            (job.worker, job.progress) = (None, None);
             // Its time in all begins anew, or it would expire at once.
             job.submitted = now;
             job.state = State::Delayed { until: now };
@@ -1011,8 +1013,12 @@ impl Engine {
         let is_last = job.attempt == handle.attempt && job.worker.as_ref() == Some(&worker.name);
         match &job.state {
             State::Running { .. } if held && is_last => Ok(true),
-            // A job that lost its worker, and waits again, may still be ended by it.
-            State::Queued(_) | State::Delayed { .. } if is_last => Ok(true),
+            // A job that lost its worker, or timed out, and waits again, may still be ended by it; not one that it gave back itself.
+            State::Queued(_) | State::Delayed { .. }
+                if is_last && (held || job.failed_attempt != job.attempt) =>
+            {
+                Ok(true)
+            }
             State::Ended {
                 outcome: Outcome::Cancelled | Outcome::Expired,
                 ..

@@ -195,8 +195,8 @@ struct World {
     ended: BTreeMap<JobId, (Outcome, Vec<u8>, u32)>,
     /// Jobs that had ended when the engine was restored; their clients ask again.
     untold: BTreeSet<JobId>,
-    /// The last attempt that was handed out, and to whom: by which connection, and which worker.
-    last_assigned: HashMap<JobId, (Handle, Option<WorkerKey>, usize)>,
+    /// The last attempt that was handed out, and to whom: by which connection, and which worker. Nobody, once the job was retried.
+    last_assigned: HashMap<JobId, (Handle, Option<WorkerKey>, Option<usize>)>,
     names: HashMap<WorkerKey, usize>,
     /// What each connected worker was sent and has not answered.
     held: HashMap<WorkerKey, HashSet<Handle>>,
@@ -391,6 +391,9 @@ impl World {
                     self.ended.remove(&id);
                     self.live.insert(id);
                     self.retried.insert(id);
+                    if let Some(last) = self.last_assigned.get_mut(&id) {
+                        (last.1, last.2) = (None, None);
+                    }
                     self.untold.remove(&id);
                     if let Some(journal) = &mut self.journal {
                         journal.results.remove(&id);
@@ -660,7 +663,8 @@ impl World {
         };
         let last = self.last_assigned.get(&handle.job).copied();
         // Another connection of the same worker, or another attempt, has no say.
-        let same_worker = last.is_some_and(|(_, _, other)| self.names.get(&key) == Some(&other));
+        let same_worker =
+            last.is_some_and(|(_, _, other)| other.is_some() && self.names.get(&key) == other.as_ref());
         let counts =
             last.is_some_and(|(last, ..)| last == handle) && same_worker && self.live.contains(&handle.job);
         let outcome = match answer {
@@ -725,7 +729,7 @@ impl World {
                         "{handle}: handed out before those that it is after have completed"
                     );
                     let worker = self.names[&key];
-                    let now = (handle, Some(key), worker);
+                    let now = (handle, Some(key), Some(worker));
                     let previous = self.last_assigned.insert(handle.job, now);
                     let attempt = previous.map_or(1, |(last, ..)| last.attempt + 1);
                     assert_eq!(handle.attempt, attempt, "{handle}: attempts are counted");
@@ -871,9 +875,10 @@ impl World {
                     self.ended.insert(id, (*outcome, result.to_vec(), 0));
                 }
             }
-            if let Some(worker) = &row.worker {
-                let worker = worker.trim_start_matches("worker").parse().expect("a number");
-                let attempt = row.attempt;
+            if row.attempt > 0 {
+                let number =
+                    |name: &std::sync::Arc<str>| name.trim_start_matches("worker").parse().expect("a number");
+                let (attempt, worker) = (row.attempt, row.worker.as_ref().map(number));
                 let handle = Handle { job: id, attempt };
                 self.last_assigned.insert(id, (handle, None, worker));
             }
