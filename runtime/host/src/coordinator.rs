@@ -7,7 +7,7 @@ mod schedules;
 mod script;
 
 pub(crate) use hooks::{EVENTS, Hooks, set_option};
-pub(crate) use keeping::{JournalSettings, Kept};
+pub(crate) use keeping::{EPOCH, JournalSettings, Kept, LAST_JOB};
 pub(crate) use routes::{Glob, Route, Routes};
 pub(crate) use schedules::Definition;
 pub(crate) use script::{OwnWorker, WorkerTaken};

@@ -14,9 +14,9 @@ use torhost_dispatch::{Config, Engine, Event, State, Stored};
 use torhost_journal::{Access, Batch, Error, Fate, Journal, Note, Store, Sync};
 use torhost_protocol::JobId;
 
-/// The names under which the journal keeps them.
-const EPOCH: &str = "epoch";
-const LAST_JOB: &str = "last_job";
+/// The names under which the journal keeps them. A backup has an empty epoch, since its numbers may mean other jobs from then on.
+pub(crate) const EPOCH: &str = "epoch";
+pub(crate) const LAST_JOB: &str = "last_job";
 /// How many jobs may be taken before the first of them is written. Grows to [`MOST_AHEAD`] where that is too few.
 const AHEAD: u64 = 1000;
 const MOST_AHEAD: u64 = 100_000;
@@ -58,9 +58,16 @@ impl Kept {
         let mut store = Store::open(&settings.path, Access::Write)?;
         store.check()?;
         let jobs = store.jobs()?;
+        let new_epoch = || format!("{:x}", torhost_journal::now().as_micros());
         let (last_job, epoch) = match (store.setting(LAST_JOB)?, store.setting(EPOCH)?) {
-            (Some(last_job), Some(epoch)) => (last_job.parse().unwrap_or(u64::MAX), epoch),
-            (None, None) if jobs.is_empty() => (0, format!("{:x}", torhost_journal::now().as_micros())),
+            (Some(last_job), Some(epoch)) => {
+                let epoch = Some(epoch).filter(|epoch| !epoch.is_empty());
+                (
+                    last_job.parse().unwrap_or(u64::MAX),
+                    epoch.unwrap_or_else(new_epoch),
+                )
+            }
+            (None, None) if jobs.is_empty() => (0, new_epoch()),
             _ => return Err(Error::Damaged("a setting is missing".to_owned())),
         };
         let notes = vec![
