@@ -17,6 +17,8 @@ use torhost_protocol::JobId;
 /// The names under which the journal keeps them. A backup has an empty epoch, since its numbers may mean other jobs from then on.
 pub(crate) const EPOCH: &str = "epoch";
 pub(crate) const LAST_JOB: &str = "last_job";
+/// Where it listens, for programs of this machine: addresses with blanks between them; none if it does not.
+pub(crate) const ADDRESS: &str = "address";
 /// How many jobs may be taken before the first of them is written. Grows to [`MOST_AHEAD`] where that is too few.
 const AHEAD: u64 = 1000;
 const MOST_AHEAD: u64 = 100_000;
@@ -72,6 +74,7 @@ impl Kept {
         };
         let notes = vec![
             Note::Setting(EPOCH.to_owned(), epoch.clone()),
+            Note::Setting(ADDRESS.to_owned(), String::new()),
             Note::Setting(LAST_JOB.to_owned(), (last_job + AHEAD).to_string()),
         ];
         store.write(
@@ -133,6 +136,8 @@ pub(super) struct Keeping {
     changed: Vec<JobId>,
     /// Jobs that are to be kept no more.
     forgotten: Vec<JobId>,
+    /// They are to be removed with the next batch, whatever that costs.
+    purges: bool,
     /// How many there were when last none was there twice.
     distinct: usize,
     notes: Vec<Note>,
@@ -202,6 +207,11 @@ impl Keeping {
             self.changed.dedup();
             self.distinct = self.changed.len();
         }
+    }
+
+    /// Has the rows removed of all jobs that are forgotten, with the next batch. They would come back after a crash before that.
+    pub(super) fn purge(&mut self) {
+        self.purges = true;
     }
 
     /// Notes something else to keep.
@@ -316,7 +326,8 @@ impl Coordinator {
             }
         }
         // Many rows that lie together are removed at the price of a few. If they come back after a crash, they are forgotten again.
-        if keeping.forgotten.len() >= REMOVED_AT_ONCE || batch.jobs.len() < FEW {
+        let is_due = std::mem::take(&mut keeping.purges);
+        if is_due || keeping.forgotten.len() >= REMOVED_AT_ONCE || batch.jobs.len() < FEW {
             keeping.forgotten.sort_unstable();
             batch.forgotten = std::mem::take(&mut keeping.forgotten);
         }
