@@ -12,15 +12,14 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const COORDINATOR: &str = "package require tor 1
-puts [tor::coordinator serve -port 0 -backoff 0 -attempts 2 {*}$argv]
+puts [tor::coordinator serve -port 0 -backoff 0 -attempts 2]
 close stdout
 vwait forever
 ";
-/// Triples numbers; fails at 13, and is long about 0.
+/// Triples numbers; fails at -13.
 const WORKER: &str = "package require tor 1
 proc work {data} {
-    if {$data == 13} {error \"no thirteen\"}
-    if {$data == 0} {vwait forever}
+    if {$data == -13} {error \"no thirteen\"}
     return [expr {$data * 3}]
 }
 tor::worker serve localhost:[lindex $argv 0] -name w1 -slots 4 -handler work
@@ -32,12 +31,10 @@ pub struct System {
     coordinator: Option<Running>,
     worker: Option<Running>,
     port: u16,
-    /// Further options of the coordinator.
-    pub options: Vec<String>,
 }
 
 /// A program that is killed when this is dropped.
-struct Running(Child);
+pub struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -78,7 +75,6 @@ impl System {
             coordinator: None,
             worker: None,
             port: 0,
-            options: Vec::new(),
         }
     }
 
@@ -104,10 +100,22 @@ impl System {
     }
 
     pub fn start_coordinator(&mut self) -> Client {
-        fs::write(self.path("coordinator.tor"), COORDINATOR).unwrap();
+        let (coordinator, port) = self.start_number(COORDINATOR);
+        (self.coordinator, self.port) = (Some(coordinator), port);
+        self.connect()
+    }
+
+    /// Starts a script, and waits until it prints something.
+    pub fn start_script(&self, script: &str) -> Running {
+        self.start_number(script).0
+    }
+
+    /// Starts a script, and waits for the number that it prints.
+    fn start_number(&self, script: &str) -> (Running, u16) {
+        fs::write(self.path("coordinator.tor"), script).unwrap();
         let mut command = self.command();
-        command.arg("coordinator.tor").args(&self.options);
         let mut child = command
+            .arg("coordinator.tor")
             .stdout(Stdio::piped())
             .stderr(self.log("coordinator"))
             .spawn()
@@ -116,10 +124,14 @@ impl System {
         BufReader::new(child.stdout.take().unwrap())
             .read_line(&mut line)
             .unwrap();
-        self.coordinator = Some(Running(child));
+        let running = Running(child);
         let log = || fs::read_to_string(self.path("coordinator.log")).unwrap();
-        self.port = line.trim().parse().unwrap_or_else(|_| panic!("{}", log()));
-        self.connect()
+        let number = line.trim().parse().unwrap_or_else(|_| panic!("{}", log()));
+        (running, number)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     pub fn start_worker(&mut self) {
@@ -202,7 +214,11 @@ pub struct Client {
 
 impl Client {
     pub fn try_say(&mut self, line: &str) -> std::io::Result<()> {
-        self.writer.write_all(format!("{line}\n").as_bytes())
+        self.try_bytes(format!("{line}\n").as_bytes())
+    }
+
+    pub fn try_bytes(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.writer.write_all(bytes)
     }
 
     /// The next line; none once the coordinator is gone.
