@@ -119,6 +119,21 @@ fn what_is_behind_a_damaged_page_is_read() {
         "{}",
         checked.out
     );
+    // From either side.
+    let listed = system.run(&["jobs", "list", "--json", "--limit", "1000"]);
+    let gap: Vec<u64> = (ends[0]..ends[1]).collect();
+    let expected = (1..=200).rev().filter(|job| !gap.contains(job));
+    let expected: Vec<String> = expected.map(|job| format!("JOB-{job}")).collect();
+    assert_eq!(
+        (listed.code, ids(&objects(&listed.out))),
+        (1, expected.iter().map(String::as_str).collect())
+    );
+    let told = format!(
+        "jobs from JOB-{} to before JOB-{} cannot be read",
+        ends[1] - 1,
+        ends[0] - 1
+    );
+    assert!(listed.err.contains(&told), "{}", listed.err);
 }
 
 #[test]
