@@ -1,5 +1,6 @@
 //! The engine: what happened in, what is to be done out.
 mod dependents;
+mod purge;
 
 use crate::balance::{self, Free, Standing};
 use crate::class::{Class, ClassId};
@@ -11,6 +12,7 @@ use crate::random::Random;
 use crate::stored::{Stored, StoredState};
 use crate::worker::{Joining, Worker, WorkerKey, WorkerState};
 use dependents::{Dependencies, Dependents};
+pub use purge::PurgeError;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;

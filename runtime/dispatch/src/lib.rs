@@ -48,7 +48,7 @@ mod worker;
 pub use class::Place;
 pub use config::{Config, Detection, Policy};
 pub use detector::Detector;
-pub use engine::{Accepted, AnswerError, Counts, Engine, RetryError, SubmitError, UnknownJob};
+pub use engine::{Accepted, AnswerError, Counts, Engine, PurgeError, RetryError, SubmitError, UnknownJob};
 pub use job::{Job, Outcome, Progress, State, Submission};
 pub use output::{Client, Event, Output};
 pub use stored::{Stored, StoredState};

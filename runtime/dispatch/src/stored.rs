@@ -85,3 +85,16 @@ impl Stored {
         }
     }
 }
+
+impl StoredState {
+    /// The state's name on the wire.
+    pub fn name(&self) -> torhost_protocol::State {
+        match self {
+            StoredState::Held => torhost_protocol::State::Held,
+            StoredState::Delayed { .. } => torhost_protocol::State::Delayed,
+            StoredState::Queued => torhost_protocol::State::Queued,
+            StoredState::Running => torhost_protocol::State::Running,
+            StoredState::Ended { outcome, .. } => outcome.name(),
+        }
+    }
+}

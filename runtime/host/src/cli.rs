@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use torhost_tcl::shell;
 
-use crate::{interactive, logging, supervisor, topology_commands, tor};
+use crate::{database, interactive, logging, supervisor, topology_commands, tor};
 
 /// Runs Tcl node scripts, as tclsh does, and the systems that a topology describes.
 #[derive(Parser)]
@@ -29,6 +29,8 @@ enum Command {
     Topology(topology_commands::Command),
     #[command(flatten)]
     Supervisor(supervisor::Command),
+    #[command(flatten)]
+    Database(database::Command),
     /// Run a script of any name, with its arguments
     Run {
         /// The topology that the script's `tor::topology` reads
@@ -51,6 +53,7 @@ pub fn main() -> ExitCode {
         return match Cli::parse().command {
             Command::Topology(command) => topology_commands::run(command),
             Command::Supervisor(command) => supervisor::run(command),
+            Command::Database(command) => database::run(command),
             Command::Run {
                 topology,
                 file,

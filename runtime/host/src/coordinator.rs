@@ -7,7 +7,7 @@ mod schedules;
 mod script;
 
 pub(crate) use hooks::{EVENTS, Hooks, set_option};
-pub(crate) use keeping::{JournalSettings, Kept};
+pub(crate) use keeping::{ADDRESS, EPOCH, JournalSettings, Kept, LAST_JOB};
 pub(crate) use routes::{Glob, Route, Routes};
 pub(crate) use schedules::Definition;
 pub(crate) use script::{OwnWorker, WorkerTaken};
@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use torhost_dispatch::{
     Accepted, AnswerError, Client, Config, Engine, Event, Job, Joining, Outcome, Output, Progress,
-    RetryError, SubmitError, WorkerKey, WorkerState,
+    PurgeError, RetryError, SubmitError, WorkerKey, WorkerState,
 };
 use torhost_journal::Note;
 use torhost_protocol::{
@@ -164,6 +164,9 @@ impl Coordinator {
         }
         let busy = b"ERROR:busy:no more connections can be served; try again later\n";
         let bound = io.listen_on_all(addresses, serving.limits, busy)?;
+        let at: Vec<String> = bound.iter().map(SocketAddr::to_string).collect();
+        self.keeping
+            .note(|| Note::Setting(ADDRESS.to_owned(), at.join(" ")));
         self.start_schedules(std::mem::take(&mut serving.schedules));
         (self.serving, self.is_listening) = (serving, true);
         Ok(bound[0].port())
@@ -280,6 +283,16 @@ impl Coordinator {
                 })?;
                 self.act(io);
                 self.answer_state(io, conn, "RETRY", id)?;
+            }
+            Request::Purge(id) => {
+                let purged = self.engine.purge(id).map_err(|error| match error {
+                    PurgeError::UnknownJob(_) => unknown(id),
+                    PurgeError::NotEnded(..) => Refusal::new(Code::NotEnded, error.to_string()),
+                })?;
+                self.act(io);
+                self.keeping.purge();
+                let value = json!({"id": id.to_string(), "state": purged.as_str()});
+                self.answer_kept(io, conn, "PURGE", &value);
             }
             Request::Pause => {
                 self.engine.pause();

@@ -9,12 +9,16 @@
 //! - `coordinator`: the dispatch engine, spoken to by the line protocol, on that thread as well;
 //! - `worker`: a worker's link to its coordinator, on that thread too, and its executors, each in a thread of its own;
 //! - `supervisor`: `torhost up`, `ps`, `down`;
-//! - `topology_commands`: `torhost check`, `fmt`, `show`, `graph`.
+//! - `topology_commands`: `torhost check`, `fmt`, `show`, `graph`;
+//! - `database`: `torhost db` and `torhost jobs`, on the database that a coordinator keeps its jobs in;
+//! - `columns`: the tables that some of these print.
 #![forbid(unsafe_code)]
 
 mod alarms;
 pub mod cli;
+mod columns;
 mod coordinator;
+mod database;
 mod heartbeat;
 mod interactive;
 mod logging;

@@ -7,13 +7,20 @@
 //! The journal knows nothing of sockets, clients or Tcl, and nothing of what a record means for a promise: that is the host's.
 //!
 //! Start reading at [`Journal`]. `schema.sql` is the database, `store` the file and its transactions, `row` how a job is a row and how one
-//! that was damaged is noticed.
+//! that was damaged is noticed. What people ask of a database is beside that: `reading` some of its jobs, a `check` of all that is in it,
+//! a `backup`.
 #![forbid(unsafe_code)]
 
+mod backup;
+mod check;
 mod journal;
+mod reading;
 mod row;
 mod store;
 
+pub use backup::Backup;
+pub use check::Census;
 pub use journal::{Batch, Event, Fate, Journal, Note, Sync};
+pub use reading::{Attempt, Happened, Query};
 pub use row::now;
 pub use store::{Access, Error, Store};

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use torhost_dispatch::{Outcome, Stored, StoredState, Submission};
-use torhost_protocol::JobId;
+use torhost_protocol::{JobId, State};
 
 /// What [`read`] expects, in this order.
 pub(crate) const COLUMNS: &str = "id, state, rank, due, ended, attempt, failures, failed_attempt, losses, worker, info, state_check, \
@@ -30,23 +30,21 @@ pub(crate) fn micros(time: Duration) -> i64 {
     i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
 
-fn duration(micros: i64) -> Duration {
+pub(crate) fn duration(micros: i64) -> Duration {
     Duration::from_micros(micros.max(0) as u64)
 }
 
 /// The number of a state in the database.
-fn state_number(state: &StoredState) -> i64 {
+pub(crate) fn state_number(state: State) -> i64 {
     match state {
-        StoredState::Delayed { .. } => 0,
-        StoredState::Queued => 1,
-        StoredState::Running => 2,
-        StoredState::Held => 7,
-        StoredState::Ended { outcome, .. } => match outcome {
-            Outcome::Completed => 3,
-            Outcome::Failed => 4,
-            Outcome::Cancelled => 5,
-            Outcome::Expired => 6,
-        },
+        State::Delayed => 0,
+        State::Queued => 1,
+        State::Running => 2,
+        State::Completed => 3,
+        State::Failed => 4,
+        State::Cancelled => 5,
+        State::Expired => 6,
+        State::Held => 7,
     }
 }
 
@@ -105,7 +103,7 @@ impl Changing {
             StoredState::Held | StoredState::Queued | StoredState::Running => (None, None),
         };
         Changing {
-            state: state_number(&job.state),
+            state: state_number(job.state.name()),
             due,
             ended,
         }

@@ -56,8 +56,32 @@ pub enum Error {
         version: i64,
     },
     /// What is read is not what was written.
-    #[error("the database is damaged: {0}; it must be restored from a backup")]
+    #[error(
+        "the database is damaged: {0}; `torhost db check` names all that is, and it must be restored from a backup"
+    )]
     Damaged(String),
+    /// A write-ahead log of another database lies beside it, and would be mixed into it.
+    #[error(
+        "{log} is what another database has left, and does not belong to {path}; if {path} was put in its place, as a backup is, remove {log} \
+         and the file -shm beside it"
+    )]
+    ForeignLog {
+        /// The database.
+        path: PathBuf,
+        /// The log.
+        log: PathBuf,
+    },
+    /// A file that is to be made is there.
+    #[error("{0} is there already, and is left as it is; name a new file")]
+    Exists(PathBuf),
+    /// A file cannot be made.
+    #[error("cannot write {path}: {reason}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// Something else that SQLite says.
     #[error(transparent)]
     Sql(rusqlite::Error),
@@ -108,6 +132,12 @@ impl Store {
                 Some(lock(path)?)
             }
         };
+        if let Some(log) = foreign_log(path) {
+            return Err(Error::ForeignLog {
+                path: path.into(),
+                log,
+            });
+        }
         let flags = match access {
             Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
             Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
@@ -228,6 +258,24 @@ impl Store {
         }
     }
 
+    /// Gives the pages that are free back to the file system. The whole file is written anew, which nobody else may write to meanwhile.
+    /// Returns its size in bytes before and now.
+    ///
+    /// # Errors
+    /// If there is no room for the file's second copy, or it is damaged. Nothing is changed then.
+    pub fn vacuum(&mut self) -> Result<(u64, u64), Error> {
+        let before = self.size()?;
+        self.db.execute_batch("vacuum")?;
+        self.checkpoint()?;
+        Ok((before, self.size()?))
+    }
+
+    /// The size of the database in bytes, once all that is in the log is in it.
+    fn size(&self) -> Result<u64, Error> {
+        let number = |name| self.db.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        Ok((number("page_count")? * number("page_size")?) as u64)
+    }
+
     /// The database, to ask it what this has no method for.
     pub fn sql(&self) -> &Connection {
         &self.db
@@ -281,7 +329,7 @@ impl Store {
     }
 }
 
-fn write_note(db: &Connection, note: &Note) -> rusqlite::Result<()> {
+pub(crate) fn write_note(db: &Connection, note: &Note) -> rusqlite::Result<()> {
     match note {
         Note::Setting(name, value) => {
             db.prepare_cached("insert or replace into setting values (?, ?, ?)")?
@@ -353,6 +401,25 @@ fn runs(ids: &[JobId]) -> Vec<(u64, u64)> {
     runs
 }
 
+/// The write-ahead log beside a database that cannot be its own: SQLite would take it for that. A database says in its 19th byte that it has
+/// a log, before there is one; a backup says that it has none.
+///
+/// Closing a file takes away the locks that this process has on it: nobody opens a database twice.
+fn foreign_log(path: &Path) -> Option<PathBuf> {
+    let log = beside(path, "-wal");
+    let mut header = [0; 19];
+    File::open(path).ok()?.read_exact(&mut header).ok()?;
+    let is_there = log.metadata().is_ok_and(|log| log.len() > 0);
+    (header[18] == 1 && is_there).then_some(log)
+}
+
+/// The path of a file that lies beside another, and is named after it.
+pub(crate) fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
 fn make_folder(path: &Path) -> Result<(), Error> {
     let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
         return Ok(());
@@ -365,10 +432,9 @@ fn make_folder(path: &Path) -> Result<(), Error> {
 
 /// Takes the lock of a database. The system gives it back when this process ends, however it does.
 fn lock(path: &Path) -> Result<File, Error> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".lock");
+    let beside = beside(path, ".lock");
     let cannot = |error: std::io::Error| Error::Open {
-        path: PathBuf::from(&beside),
+        path: beside.clone(),
         reason: error.to_string(),
     };
     let mut file = File::options()

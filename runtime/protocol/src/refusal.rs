@@ -32,6 +32,7 @@ codes! {
     BadRequest "bad-request" "a field is missing, unknown or out of range; the text says what was expected"
     UnknownVerb "unknown-verb" "no such verb"
     UnknownJob "unknown-job" "no such job, or it ended so long ago that it is forgotten"
+    NotEnded "not-ended" "this job has not ended, and so it cannot be purged; the text says what it is"
     StaleAttempt "stale-attempt" "this attempt no longer counts"
     NotAWorker "not-a-worker" "only for connections that have sent `REGISTER`"
     Replaced "replaced" "another connection has registered with this worker's id; this one is closed"

@@ -66,6 +66,8 @@ pub enum Request<'a> {
     Cancel(JobId),
     /// Queue a failed or expired job again, with its attempts counted anew.
     Retry(JobId),
+    /// Forget an ended job and its result now.
+    Purge(JobId),
     /// Hand out no more jobs.
     Pause,
     /// Hand out jobs again.
@@ -228,6 +230,7 @@ pub const VERBS: &[(&str, &str)] = &[
     ("WAIT:<id>", "be sent the JOB_RESULT of this job"),
     ("CANCEL:<id>", "cancel a job"),
     ("RETRY:<id>", "queue a failed or expired job again"),
+    ("PURGE:<id>", "forget an ended job and its result now"),
     ("PAUSE", "hand out no more jobs; RESUME goes on"),
     ("RESUME", "hand out jobs again"),
     ("WATCH", "be sent EVENT lines; WATCH:off ends it"),
@@ -274,6 +277,7 @@ pub fn parse_request(line: &[u8]) -> Result<Request<'_>, Refusal> {
         b"WAIT" => Request::Wait(job(rest)?),
         b"CANCEL" => Request::Cancel(job(rest)?),
         b"RETRY" => Request::Retry(job(rest)?),
+        b"PURGE" => Request::Purge(job(rest)?),
         b"PAUSE" => Request::Pause,
         b"RESUME" => Request::Resume,
         b"WATCH" => Request::Watch(rest != b"off"),

@@ -90,7 +90,15 @@ proc ask {c line} {
 /// Whether the classic coordinator knows what this line is about, as far as one can tell from its words.
 fn is_classic(line: &[u8]) -> bool {
     let text = String::from_utf8_lossy(line);
-    let new_verbs = ["RETRY", "PAUSE", "RESUME", "SCHEDULES", "AUTH", "JOB_FAILED:{"];
+    let new_verbs = [
+        "RETRY",
+        "PURGE",
+        "PAUSE",
+        "RESUME",
+        "SCHEDULES",
+        "AUTH",
+        "JOB_FAILED:{",
+    ];
     let new_fields = ["deadline", "affinity", "weight"];
     // A list of jobs has an `after`, too.
     let new_options = ["\"after\"", "\"at\""];

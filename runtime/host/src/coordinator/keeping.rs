@@ -14,9 +14,11 @@ use torhost_dispatch::{Config, Engine, Event, State, Stored};
 use torhost_journal::{Access, Batch, Error, Fate, Journal, Note, Store, Sync};
 use torhost_protocol::JobId;
 
-/// The names under which the journal keeps them.
-const EPOCH: &str = "epoch";
-const LAST_JOB: &str = "last_job";
+/// The names under which the journal keeps them. A backup has an empty epoch, since its numbers may mean other jobs from then on.
+pub(crate) const EPOCH: &str = "epoch";
+pub(crate) const LAST_JOB: &str = "last_job";
+/// Where it listens, for programs of this machine: addresses with blanks between them; none if it does not.
+pub(crate) const ADDRESS: &str = "address";
 /// How many jobs may be taken before the first of them is written. Grows to [`MOST_AHEAD`] where that is too few.
 const AHEAD: u64 = 1000;
 const MOST_AHEAD: u64 = 100_000;
@@ -58,13 +60,21 @@ impl Kept {
         let mut store = Store::open(&settings.path, Access::Write)?;
         store.check()?;
         let jobs = store.jobs()?;
+        let new_epoch = || format!("{:x}", torhost_journal::now().as_micros());
         let (last_job, epoch) = match (store.setting(LAST_JOB)?, store.setting(EPOCH)?) {
-            (Some(last_job), Some(epoch)) => (last_job.parse().unwrap_or(u64::MAX), epoch),
-            (None, None) if jobs.is_empty() => (0, format!("{:x}", torhost_journal::now().as_micros())),
+            (Some(last_job), Some(epoch)) => {
+                let epoch = Some(epoch).filter(|epoch| !epoch.is_empty());
+                (
+                    last_job.parse().unwrap_or(u64::MAX),
+                    epoch.unwrap_or_else(new_epoch),
+                )
+            }
+            (None, None) if jobs.is_empty() => (0, new_epoch()),
             _ => return Err(Error::Damaged("a setting is missing".to_owned())),
         };
         let notes = vec![
             Note::Setting(EPOCH.to_owned(), epoch.clone()),
+            Note::Setting(ADDRESS.to_owned(), String::new()),
             Note::Setting(LAST_JOB.to_owned(), (last_job + AHEAD).to_string()),
         ];
         store.write(
@@ -126,6 +136,8 @@ pub(super) struct Keeping {
     changed: Vec<JobId>,
     /// Jobs that are to be kept no more.
     forgotten: Vec<JobId>,
+    /// They are to be removed with the next batch, whatever that costs.
+    purges: bool,
     /// How many there were when last none was there twice.
     distinct: usize,
     notes: Vec<Note>,
@@ -197,6 +209,11 @@ impl Keeping {
             self.changed.dedup();
             self.distinct = self.changed.len();
         }
+    }
+
+    /// Has the rows removed of all jobs that are forgotten, with the next batch. They would come back after a crash before that.
+    pub(super) fn purge(&mut self) {
+        self.purges = true;
     }
 
     /// Notes something else to keep.
@@ -323,7 +340,8 @@ impl Coordinator {
             }
         }
         // Many rows that lie together are removed at the price of a few. If they come back after a crash, they are forgotten again.
-        if keeping.forgotten.len() >= REMOVED_AT_ONCE || batch.jobs.len() < FEW {
+        let is_due = std::mem::take(&mut keeping.purges);
+        if is_due || keeping.forgotten.len() >= REMOVED_AT_ONCE || batch.jobs.len() < FEW {
             keeping.forgotten.sort_unstable();
             batch.forgotten = std::mem::take(&mut keeping.forgotten);
         }

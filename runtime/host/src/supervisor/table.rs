@@ -1,5 +1,6 @@
 //! What `torhost ps` prints.
 use super::control::Status;
+use crate::columns::aligned;
 
 /// The table of a system's nodes, columns aligned, with a last newline; `near` shortens the path of a log.
 pub(crate) fn table(status: &Status, near: impl Fn(&str) -> String) -> String {
@@ -21,19 +22,7 @@ pub(crate) fn table(status: &Status, near: impl Fn(&str) -> String) -> String {
             near(&node.log),
         ]
     }));
-    let mut widths = [0; 8];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    rows.iter()
-        .map(|row| {
-            let cells = row.iter().zip(widths);
-            let line: String = cells.map(|(cell, width)| format!("{cell:width$}  ")).collect();
-            format!("{}\n", line.trim_end())
-        })
-        .collect()
+    aligned(&rows)
 }
 
 /// A span of time in its two largest units.
