@@ -8,9 +8,9 @@ fuzz_target!(|input: (u8, Vec<u8>, Vec<u8>)| {
     let limit = usize::from(limit);
     let mut expected: Vec<&[u8]> = stream.split(|&byte| byte == b'\n').collect();
     let too_long = expected.iter().position(|line| line.len() > limit);
-    let unfinished = expected
+    let ends_within = expected
         .pop()
-        .filter(|rest| !rest.is_empty() && too_long.is_none());
+        .is_some_and(|rest| !rest.is_empty() && too_long.is_none());
     expected.truncate(too_long.unwrap_or(usize::MAX));
 
     let mut buffer = LineBuffer::new(limit);
@@ -51,5 +51,5 @@ fuzz_target!(|input: (u8, Vec<u8>, Vec<u8>)| {
     }
     assert_eq!(lines, expected);
     assert_eq!(refused, too_long.is_some());
-    assert_eq!(buffer.finish().as_deref(), unfinished);
+    assert_eq!(buffer.end(), ends_within);
 });

@@ -13,7 +13,7 @@ use crate::stored::{Stored, StoredState};
 use crate::worker::{Joining, Worker, WorkerKey, WorkerState};
 use dependents::{Dependencies, Dependents};
 pub use purge::PurgeError;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,8 @@ use torhost_protocol::{Handle, JobId, MAX_AFTER};
 
 /// What a worker's virtual time grows by for a job, if its weight is 1.
 const STRIDE: u64 = 1 << 20;
+/// How many attempts of a job may have been handed out without that being stored.
+const UNSTORED: u32 = 1000;
 /// Classes without jobs that are kept, since the next job is likely to be of one of them.
 const SPARE_CLASSES: usize = 64;
 
@@ -446,6 +448,8 @@ impl Engine {
         *self.ended_count(outcome) -= 1;
         if let Some(job) = self.jobs.get_mut(id) {
             (job.failures, job.losses, job.class) = (0, 0, class);
+            // Nobody may answer for an attempt of before.
+            (job.worker, job.progress) = (None, None);
             // Its time in all begins anew, or it would expire at once.
             job.submitted = now;
             job.state = State::Delayed { until: now };
@@ -502,20 +506,22 @@ impl Engine {
 
     // -------------------------------------------------------------------------------------------------------- workers
 
-    /// A worker is there.
-    ///
-    /// # Panics
-    /// If a worker of that name is connected: it must be gone first.
+    /// A worker is there. One of the same name is gone: its connection is dead, even if nobody has noticed yet. What it still does of
+    /// before goes on, if nobody else has it meanwhile; or else it is told to stop that.
     pub fn worker_joined(&mut self, now: Duration, joining: Joining) -> WorkerKey {
         let name: Arc<str> = joining.name.into();
-        assert!(!self.by_name.contains_key(&name), "worker {name} is connected");
         self.last_worker += 1;
         let key = WorkerKey(self.last_worker);
+        let mut kept = FxHashSet::default();
+        if let Some(old) = self.by_name.get(&name).copied() {
+            kept = self.keep_running(old, key, &joining.running);
+            self.worker_gone(now, old, "registered again");
+        }
         let mut worker = Worker {
             name: name.clone(),
             capabilities: joining.capabilities,
             slots: joining.slots.max(1),
-            running: Default::default(),
+            running: kept,
             since: now,
             heard: now,
             completed: 0,
@@ -543,8 +549,68 @@ impl Engine {
         let check = now.saturating_add(self.config.health_check_interval);
         self.timers.insert((check, Timer::Health(key)));
         self.event("worker-up", |event| event.worker = Some(name));
+        for handle in joining.running {
+            self.take_back(now, key, handle);
+        }
         self.feed(now, key);
         key
+    }
+
+    /// What a worker still does of what it had as `old`, it has as `new` from now on.
+    fn keep_running(&mut self, old: WorkerKey, new: WorkerKey, running: &[Handle]) -> FxHashSet<Handle> {
+        let mut kept = FxHashSet::default();
+        let Some(old_worker) = self.workers.get_mut(&old) else {
+            return kept;
+        };
+        for handle in running {
+            if let Some(job) = self.jobs.get_mut(handle.job)
+                && let State::Running { worker, .. } = &mut job.state
+                && *worker == old
+                && job.attempt == handle.attempt
+                && old_worker.running.remove(handle)
+            {
+                *worker = new;
+                kept.insert(*handle);
+            }
+        }
+        kept
+    }
+
+    /// A worker that has come again still has an attempt, or its answer. If the job waits to be handed out again, it need not.
+    fn take_back(&mut self, now: Duration, key: WorkerKey, handle: Handle) {
+        let Some(worker) = self.workers.get_mut(&key) else {
+            return;
+        };
+        // Its slot is taken in any case.
+        if !worker.running.insert(handle) {
+            return;
+        }
+        let name = worker.name.clone();
+        let Some(job) = self.jobs.get_mut(handle.job) else {
+            return self.outputs.push_back(Output::Cancel { worker: key, handle });
+        };
+        // That it was handed out may not have been stored before a crash.
+        let is_newer = handle.attempt > job.attempt && handle.attempt - job.attempt <= UNSTORED;
+        let is_last = job.attempt == handle.attempt
+            && job.failed_attempt != job.attempt
+            && job.worker.as_ref() == Some(&name);
+        match job.state {
+            State::Queued(place) if is_last || is_newer => {
+                if let Some(class) = self.classes.get_mut(&job.class) {
+                    class.waiting.remove(&place);
+                }
+                self.counts.queued -= 1;
+            }
+            State::Delayed { until } if is_newer => {
+                self.timers.remove(&(until, Timer::Due(handle.job)));
+                self.counts.delayed -= 1;
+            }
+            _ => return self.outputs.push_back(Output::Cancel { worker: key, handle }),
+        }
+        (job.attempt, job.worker) = (handle.attempt, Some(name));
+        // It was not lost after all.
+        job.losses = job.losses.saturating_sub(1);
+        self.run(now, handle.job, key);
     }
 
     /// A worker's connection is no more: its jobs go to others at once, at the head of their priority.
@@ -969,16 +1035,38 @@ impl Engine {
             class.waiting.remove(&place);
         }
         self.counts.queued -= 1;
-        self.counts.running += 1;
-        job.attempt += 1;
+        let mut handle = Handle {
+            job: id,
+            attempt: job.attempt + 1,
+        };
+        // It may still do one of that number, if a crash has undone that it was handed out.
+        while !worker.running.insert(handle) {
+            handle.attempt += 1;
+        }
+        job.attempt = handle.attempt;
         job.progress = None;
         job.worker = Some(worker.name.clone());
-        let handle = Handle {
-            job: id,
-            attempt: job.attempt,
-        };
+        self.assignments += 1;
+        self.last_assigned = key;
+        self.pass = worker.standing.pass;
+        worker.standing.last = self.assignments;
+        worker.standing.pass += worker.stride;
+        let data = job.submission.data.clone();
+        self.outputs.push_back(Output::Assign {
+            worker: key,
+            handle,
+            data,
+        });
+        self.run(now, id, key);
+    }
+
+    /// A job that was queued is with a worker, which has its last attempt.
+    fn run(&mut self, now: Duration, id: JobId, key: WorkerKey) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        let (attempt, name) = (job.attempt, job.worker.clone());
         let times_out = job.submission.timeout.map(|timeout| now.saturating_add(timeout));
         if let Some(times_out) = times_out {
+            let handle = Handle { job: id, attempt };
             self.timers.insert((times_out, Timer::Attempt(handle)));
         }
         job.state = State::Running {
@@ -986,21 +1074,10 @@ impl Engine {
             since: now,
             times_out,
         };
-        self.assignments += 1;
-        self.last_assigned = key;
-        self.pass = worker.standing.pass;
-        worker.standing.last = self.assignments;
-        worker.standing.pass += worker.stride;
-        worker.running.insert(handle);
-        let (name, data) = (worker.name.clone(), job.submission.data.clone());
+        self.counts.running += 1;
         self.note(id);
-        self.outputs.push_back(Output::Assign {
-            worker: key,
-            handle,
-            data,
-        });
         self.event("assigned", |event| {
-            (event.job, event.worker, event.attempt) = (Some(id), Some(name), Some(handle.attempt));
+            (event.job, event.worker, event.attempt) = (Some(id), name, Some(attempt));
         });
     }
 
@@ -1013,8 +1090,12 @@ impl Engine {
         let is_last = job.attempt == handle.attempt && job.worker.as_ref() == Some(&worker.name);
         match &job.state {
             State::Running { .. } if held && is_last => Ok(true),
-            // A job that lost its worker, and waits again, may still be ended by it.
-            State::Queued(_) | State::Delayed { .. } if is_last => Ok(true),
+            // A job that lost its worker, or timed out, and waits again, may still be ended by it; not one that it gave back itself.
+            State::Queued(_) | State::Delayed { .. }
+                if is_last && (held || job.failed_attempt != job.attempt) =>
+            {
+                Ok(true)
+            }
             State::Ended {
                 outcome: Outcome::Cancelled | Outcome::Expired,
                 ..

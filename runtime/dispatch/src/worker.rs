@@ -14,7 +14,7 @@ pub struct WorkerKey(pub(crate) u64);
 /// What a worker says of itself when it joins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Joining {
-    /// Its name. One that is in use must leave first.
+    /// Its name. One that has it already is gone.
     pub name: String,
     /// What it offers.
     pub capabilities: Vec<String>,
@@ -22,6 +22,8 @@ pub struct Joining {
     pub slots: u32,
     /// Its share of the jobs under [`crate::Policy::Weighted`]. At least 1.
     pub weight: u32,
+    /// What it was given before, by this engine or the one that was stored, and still does or has done.
+    pub running: Vec<Handle>,
 }
 
 impl Joining {
@@ -32,6 +34,7 @@ impl Joining {
             capabilities: Vec::new(),
             slots: 1,
             weight: 1,
+            running: Vec::new(),
         }
     }
 }

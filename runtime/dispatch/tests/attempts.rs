@@ -1,6 +1,6 @@
 //! What becomes of attempts, in cases that the simulator would need luck to tell apart.
 use std::time::Duration;
-use torhost_dispatch::{Config, Engine, Joining, Output, Submission};
+use torhost_dispatch::{AnswerError, Config, Engine, Joining, Output, Submission};
 use torhost_protocol::Handle;
 
 fn assigned(engine: &mut Engine) -> Option<Handle> {
@@ -42,4 +42,41 @@ fn an_attempt_that_timed_out_fails_once() {
         }
     };
     assert_eq!(second.attempt, 2);
+}
+
+#[test]
+fn an_attempt_from_before_a_retry_counts_no_more() {
+    let mut engine = Engine::new(Config::default(), 1);
+    let now = Duration::ZERO;
+    let worker = engine.worker_joined(now, Joining::new("w"));
+    let accepted = engine.submit(now, Submission::new(*b"x"), None);
+    let job = accepted.expect("there is room").job;
+    let first = assigned(&mut engine).expect("a worker is free");
+    engine.cancel(now, job).expect("known");
+    engine.retry(now, job).expect("there is room");
+    // The worker has not stopped yet, and so has no slot for the second attempt.
+    assert_eq!(assigned(&mut engine), None);
+    let answer = engine.completed(now, worker, first, (*b"of the first").into());
+    assert_eq!(answer, Err(AnswerError::StaleAttempt));
+    let second = assigned(&mut engine).expect("its slot is free");
+    assert_eq!((second.job, second.attempt), (job, 2));
+    engine
+        .completed(now, worker, second, (*b"of the second").into())
+        .expect("it counts");
+}
+
+#[test]
+fn an_attempt_is_answered_once() {
+    let mut engine = Engine::new(Config::default(), 1);
+    let now = Duration::ZERO;
+    let worker = engine.worker_joined(now, Joining::new("w"));
+    let mut submission = Submission::new(*b"x");
+    submission.attempts = Some(3);
+    let job = engine.submit(now, submission, None).expect("there is room").job;
+    let first = assigned(&mut engine).expect("a worker is free");
+    engine.failed(now, worker, first, b"no", None).expect("it counts");
+    let answer = engine.completed(now, worker, first, (*b"yes, after all").into());
+    assert_eq!(answer, Err(AnswerError::StaleAttempt));
+    let state = engine.job(job).map(|job| job.state.as_str());
+    assert_eq!(state, Some("delayed"));
 }

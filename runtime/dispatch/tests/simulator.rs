@@ -195,8 +195,8 @@ struct World {
     ended: BTreeMap<JobId, (Outcome, Vec<u8>, u32)>,
     /// Jobs that had ended when the engine was restored; their clients ask again.
     untold: BTreeSet<JobId>,
-    /// The last attempt that was handed out, and to whom: by which connection, and which worker.
-    last_assigned: HashMap<JobId, (Handle, Option<WorkerKey>, usize)>,
+    /// The last attempt that was handed out, and to whom: by which connection, and which worker. Nobody, once the job was retried.
+    last_assigned: HashMap<JobId, (Handle, Option<WorkerKey>, Option<usize>)>,
     names: HashMap<WorkerKey, usize>,
     /// What each connected worker was sent and has not answered.
     held: HashMap<WorkerKey, HashSet<Handle>>,
@@ -391,6 +391,9 @@ impl World {
                     self.ended.remove(&id);
                     self.live.insert(id);
                     self.retried.insert(id);
+                    if let Some(last) = self.last_assigned.get_mut(&id) {
+                        (last.1, last.2) = (None, None);
+                    }
                     self.untold.remove(&id);
                     if let Some(journal) = &mut self.journal {
                         journal.results.remove(&id);
@@ -533,9 +536,27 @@ impl World {
         let name = format!("worker{worker}");
         if let Some(old) = self.engine.worker_named(&name) {
             self.held.remove(&old);
-            self.engine.worker_gone(self.now, old, "replaced");
         }
         let sim = &mut self.workers[worker];
+        let unreported = sim.unreported.iter().map(|(handle, _)| handle);
+        let has: Vec<Handle> = sim.working.iter().chain(unreported).copied().collect();
+        // What nobody else has, and was its last, it goes on with.
+        let goes_on: Vec<Handle> = has
+            .iter()
+            .copied()
+            .filter(|handle| {
+                let last = self.last_assigned.get(&handle.job);
+                let job = self.engine.job(handle.job);
+                let is_newer = job.is_some_and(|job| job.attempt < handle.attempt);
+                let is_last = last.is_some_and(|&(last, _, who)| last == *handle && who == Some(worker));
+                job.is_some_and(|job| match job.state {
+                    State::Queued(_) => is_newer || (is_last && job.failed_attempt != handle.attempt),
+                    State::Delayed { .. } => is_newer,
+                    State::Running { .. } => is_last,
+                    _ => false,
+                })
+            })
+            .collect();
         let key = self.engine.worker_joined(
             self.now,
             Joining {
@@ -543,13 +564,23 @@ impl World {
                 capabilities: sim.capabilities.clone(),
                 slots: sim.slots,
                 weight: sim.slots,
+                running: has.clone(),
             },
         );
         sim.connection = Some(key);
         (sim.last_in, sim.last_out) = (self.now, self.now);
         let unreported = std::mem::take(&mut sim.unreported);
         self.names.insert(key, worker);
-        self.held.insert(key, HashSet::new());
+        self.held.insert(key, has.into_iter().collect());
+        for handle in goes_on {
+            let job = self.engine.job(handle.job).expect("known");
+            assert!(
+                matches!(job.state, State::Running { worker, .. } if worker == key),
+                "{handle}: was taken away"
+            );
+            self.last_assigned
+                .insert(handle.job, (handle, Some(key), Some(worker)));
+        }
         self.at(self.now + MS * 500, Happening::Beat(worker, key));
         for (handle, answer) in unreported {
             self.send(worker, handle, answer);
@@ -660,7 +691,8 @@ impl World {
         };
         let last = self.last_assigned.get(&handle.job).copied();
         // Another connection of the same worker, or another attempt, has no say.
-        let same_worker = last.is_some_and(|(_, _, other)| self.names.get(&key) == Some(&other));
+        let same_worker =
+            last.is_some_and(|(_, _, other)| other.is_some() && self.names.get(&key) == other.as_ref());
         let counts =
             last.is_some_and(|(last, ..)| last == handle) && same_worker && self.live.contains(&handle.job);
         let outcome = match answer {
@@ -725,14 +757,21 @@ impl World {
                         "{handle}: handed out before those that it is after have completed"
                     );
                     let worker = self.names[&key];
-                    let now = (handle, Some(key), worker);
+                    let now = (handle, Some(key), Some(worker));
                     let previous = self.last_assigned.insert(handle.job, now);
-                    let attempt = previous.map_or(1, |(last, ..)| last.attempt + 1);
-                    assert_eq!(handle.attempt, attempt, "{handle}: attempts are counted");
+                    let mut expected = Handle {
+                        job: handle.job,
+                        attempt: previous.map_or(1, |(last, ..)| last.attempt + 1),
+                    };
                     let held = self
                         .held
                         .get_mut(&key)
                         .expect("handed to a worker that is connected");
+                    // Left over from before a crash that has undone it.
+                    while held.contains(&expected) {
+                        expected.attempt += 1;
+                    }
+                    assert_eq!(handle, expected, "attempts are counted");
                     assert!(held.insert(handle));
                     assert!(
                         held.len() <= self.workers[worker].slots as usize,
@@ -871,9 +910,10 @@ impl World {
                     self.ended.insert(id, (*outcome, result.to_vec(), 0));
                 }
             }
-            if let Some(worker) = &row.worker {
-                let worker = worker.trim_start_matches("worker").parse().expect("a number");
-                let attempt = row.attempt;
+            if row.attempt > 0 {
+                let number =
+                    |name: &std::sync::Arc<str>| name.trim_start_matches("worker").parse().expect("a number");
+                let (attempt, worker) = (row.attempt, row.worker.as_ref().map(number));
                 let handle = Handle { job: id, attempt };
                 self.last_assigned.insert(id, (handle, None, worker));
             }
@@ -890,10 +930,20 @@ impl World {
         );
         assert!(!self.paused, "{job}: asked while paused");
         let submission = &self.engine.job(job).expect("known").submission;
-        assert_eq!(self.state(job), "queued");
+        // A worker that came again may have taken it back at once.
+        assert!(
+            matches!(self.state(job), "queued" | "running"),
+            "{job}: {}",
+            self.state(job)
+        );
         for key in candidates {
             let worker = self.engine.worker(*key).expect("connected");
-            assert!(worker.state() == WorkerState::Ready && self.can_do(self.names[key], submission));
+            // At the same moment it may have turned out to be silent.
+            assert!(matches!(
+                worker.state(),
+                WorkerState::Ready | WorkerState::Suspect
+            ));
+            assert!(self.can_do(self.names[key], submission));
         }
         let chosen = match self.random_below(10) {
             0 => None,

@@ -77,6 +77,9 @@ pub(crate) struct Coordinator {
     chooser: Option<Callback>,
     /// The script's own workers.
     own: Vec<WorkerKey>,
+    /// Workers that have left while nobody listened, and why; they may be about to come again, until then.
+    absent: Vec<(WorkerKey, String)>,
+    absent_until: Option<Instant>,
     /// Workers are to take no more jobs.
     is_draining: bool,
     is_listening: bool,
@@ -140,6 +143,8 @@ impl Coordinator {
             listeners: Vec::new(),
             chooser,
             own: Vec::new(),
+            absent: Vec::new(),
+            absent_until: None,
             is_draining: false,
             is_listening: false,
             backlog: Arc::default(),
@@ -384,8 +389,7 @@ impl Coordinator {
                 let text = format!("{} is a worker of the coordinator's script", registration.id);
                 return Err(Refusal::new(Code::BadRequest, text));
             }
-            // The same worker on a new connection: the old one is dead, even if nobody has noticed yet.
-            self.engine.worker_gone(now, old, "registered again");
+            self.absent.retain(|(worker, _)| *worker != old);
             if let Some(Link {
                 way: Way::Line(other),
                 ..
@@ -419,6 +423,9 @@ impl Coordinator {
             capabilities.push(MULTILINE.into());
         }
         let weight = registration.weight.unwrap_or(registration.slots);
+        // The handles of another coordinator mean nothing to this one.
+        let is_ours = registration.epoch == self.epoch;
+        let running = if is_ours { registration.running } else { Vec::new() };
         let worker = self.engine.worker_joined(
             now,
             Joining {
@@ -426,6 +433,7 @@ impl Coordinator {
                 capabilities,
                 slots: registration.slots,
                 weight,
+                running,
             },
         );
         self.peers.entry(conn).or_default().worker = Some(worker);
@@ -720,14 +728,46 @@ impl Service for Coordinator {
         self.say(io, conn, |out| write::error(out, Code::LineTooLong, &text));
     }
 
+    fn line_cut_off(&mut self, io: &mut Io, conn: Conn) {
+        let text = "the last line has no end, and was ignored: end it with a newline";
+        self.say(io, conn, |out| write::error(out, Code::BadRequest, text));
+    }
+
     fn closed(&mut self, io: &mut Io, conn: Conn, reason: &str) {
         let worker = self.peers.get(&conn).and_then(|peer| peer.worker);
         self.forget(conn);
         // A worker that registered again has a newer connection, and is not gone.
         if let Some(worker) = worker.filter(|worker| self.links.remove(worker).is_some()) {
-            self.engine.worker_gone(self.now(io), worker, reason);
+            if self.absent_until.is_some() {
+                self.engine.worker_draining(worker);
+                self.absent.push((worker, reason.to_owned()));
+            } else {
+                self.engine.worker_gone(self.now(io), worker, reason);
+            }
         }
         self.act(io);
+    }
+
+    fn was_away(&mut self, io: &mut Io, gap: Duration) {
+        if self.engine.workers().next().is_none() || gap < self.serving.heartbeat {
+            return;
+        }
+        let seconds = gap.as_secs_f64();
+        log::warn!(
+            "nothing was heard for {seconds:.1} s, as this process was stopped or too busy: no worker is taken for silent for that"
+        );
+        // Those who have given up their connections meanwhile will have others.
+        self.absent_until = Some(io.now() + self.engine.config().health_check_interval);
+        let now = self.now(io);
+        for (&worker, _) in self.links.iter() {
+            if self
+                .engine
+                .worker(worker)
+                .is_some_and(|worker| worker.state() != WorkerState::Suspect)
+            {
+                self.engine.worker_heard(now, worker);
+            }
+        }
     }
 
     fn woken(&mut self, io: &mut Io) {
@@ -736,17 +776,25 @@ impl Service for Coordinator {
         for &worker in &self.own {
             self.engine.worker_heard(now, worker);
         }
+        if self.absent_until.is_some_and(|until| until <= io.now()) {
+            self.absent_until = None;
+            for (worker, reason) in std::mem::take(&mut self.absent) {
+                self.engine.worker_gone(now, worker, &reason);
+            }
+        }
         self.engine.handle_timeout(now);
         self.run_schedules(io);
         self.act(io);
     }
 
     fn turn_ends(&mut self, io: &mut Io) {
+        self.close_overdrawn(io);
         let written = self.write_batch(io);
         let (began, since_1970) = self.began;
         let next = self.engine.poll_timeout();
         let next = next.and_then(|next| began.checked_add(next.saturating_sub(since_1970)));
-        io.wake_at(next.into_iter().chain(self.schedules.wake()).chain(written).min());
+        let wakes = [next, self.schedules.wake(), written, self.absent_until];
+        io.wake_at(wakes.into_iter().flatten().min());
     }
 }
 

@@ -157,6 +157,14 @@ impl Watches {
         true
     }
 
+    /// Nobody listened for so long: those who should have been heard of in that time are given as long once more.
+    pub(crate) fn was_away(&mut self, now: Instant, gap: Duration) {
+        let missed = |watch: &&mut Watch| !watch.is_down && gap >= watch.terms.interval;
+        for watch in self.watches.values_mut().filter(missed) {
+            watch.heard = now;
+        }
+    }
+
     /// When [`Watches::judge`] is to be called.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.alarms.next()

@@ -692,6 +692,10 @@ impl Service for Sockets {
         self.set_beat(io, number);
     }
 
+    fn was_away(&mut self, io: &mut Io, gap: Duration) {
+        self.watches.was_away(io.now(), gap);
+    }
+
     fn woken(&mut self, io: &mut Io) {
         while let Some(alarm) = self.alarms.pop_due(io.now()) {
             match alarm {

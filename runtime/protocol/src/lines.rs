@@ -46,10 +46,10 @@ impl LineBuffer {
         Lines { buffer: self, chunk }
     }
 
-    /// The stream has ended: what came after its last `\n`, if anything.
-    pub fn finish(&mut self) -> Option<Vec<u8>> {
+    /// The stream has ended. Whether that was within a line, which is dropped, as nobody knows what is missing.
+    pub fn end(&mut self) -> bool {
         self.release();
-        Some(std::mem::take(&mut self.rest)).filter(|rest| !rest.is_empty())
+        !std::mem::take(&mut self.rest).is_empty()
     }
 
     /// How many bytes of an unfinished line are kept.
@@ -132,8 +132,8 @@ mod tests {
         assert_eq!(take(&mut buffer, b"c"), [""; 0]);
         assert_eq!(take(&mut buffer, b"\nd\n"), ["bc", "d"]);
         assert_eq!(take(&mut buffer, b"e"), [""; 0]);
-        assert_eq!(buffer.finish().as_deref(), Some(&b"e"[..]));
-        assert_eq!(buffer.finish(), None);
+        assert!(buffer.end());
+        assert!(!buffer.end());
     }
 
     #[test]

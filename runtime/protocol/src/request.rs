@@ -139,7 +139,14 @@ pub struct Registration {
     pub protocol: u32,
     /// What lets it in, where that is asked for.
     pub token: Option<String>,
+    /// The attempts that it still does, or has answers to which it could not report: at most [`MAX_RUNNING`].
+    pub running: Vec<Handle>,
+    /// The life of the coordinator that those are of.
+    pub epoch: String,
 }
+
+/// How many attempts a worker can say that it still does.
+pub const MAX_RUNNING: usize = 1000;
 
 /// A sign of life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -493,6 +500,13 @@ fn registration(mut fields: Map<String, Value>) -> Result<Registration, Refusal>
     let slots = slots.ok_or_else(|| refuse("slots is a whole number from 1 to 1000"))?;
     let capabilities = capabilities.ok_or_else(|| refuse("capabilities is a list of at most 64 words"))?;
     let protocol = protocol.ok_or_else(|| refuse("protocol is a whole number"))?;
+    let running = match fields.remove("running") {
+        Some(value) => json::words(value, MAX_RUNNING)
+            .and_then(|handles| handles.iter().map(|handle| handle.parse().ok()).collect()),
+        None => Some(Vec::new()),
+    };
+    let running =
+        running.ok_or_else(|| refuse("running is a list of at most 1000 handles such as JOB-7.2"))?;
     let weight = weight.ok_or_else(|| refuse("weight is a whole number from 1 to 10000"))?;
     Ok(Registration {
         id,
@@ -504,6 +518,8 @@ fn registration(mut fields: Map<String, Value>) -> Result<Registration, Refusal>
         weight: Some(weight as u32).filter(|&weight| weight > 0),
         protocol: u32::try_from(protocol).unwrap_or(0),
         token: fields.remove("token").map(json::text),
+        running,
+        epoch: fields.remove("epoch").map(json::text).unwrap_or_default(),
     })
 }
 

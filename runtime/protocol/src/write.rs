@@ -108,6 +108,13 @@ pub fn register(out: &mut Vec<u8>, registration: &Registration) {
         out.extend_from_slice(b",\"token\":");
         put_string(out, token);
     }
+    if !registration.running.is_empty() {
+        let running: Vec<String> = registration.running.iter().map(Handle::to_string).collect();
+        out.extend_from_slice(b",\"running\":");
+        put_strings(out, &running);
+        out.extend_from_slice(b",\"epoch\":");
+        put_string(out, &registration.epoch);
+    }
     out.extend_from_slice(b"}\n");
 }
 

@@ -5,7 +5,7 @@
 //! they are written. So does everything else for the same client, so that answers keep their order.
 use super::Coordinator;
 use super::schedules::schedule_setting;
-use crate::reactor::{Conn, Io};
+use crate::reactor::{Conn, Io, Service};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -157,6 +157,8 @@ pub(super) struct Keeping {
     ahead: u64,
     /// By the number of the batch that they wait for, in the order in which they were made.
     waiting: VecDeque<(u64, Promise)>,
+    /// Connections that have asked for more than they can be told while the journal is not written.
+    overdrawn: Vec<Conn>,
     /// What connections are to be told, by the batch that it waits for.
     lines: FxHashMap<Conn, VecDeque<(u64, Vec<u8>)>>,
 }
@@ -293,6 +295,18 @@ impl Coordinator {
         }
         self.write();
         None
+    }
+
+    /// Closes the connections that have asked for too much.
+    pub(super) fn close_overdrawn(&mut self, io: &mut Io) {
+        let reason = "asked for more than it can be told while the journal is not written";
+        for conn in std::mem::take(&mut self.keeping.overdrawn) {
+            if self.peers.contains_key(&conn) {
+                log::warn!("a connection is closed: it has {reason}");
+                io.close(conn);
+                self.closed(io, conn, reason);
+            }
+        }
     }
 
     /// Whether something may come soon that belongs into the same batch: answers to what it says of jobs that are with workers.
@@ -438,15 +452,11 @@ impl Coordinator {
             }
         }
         let held: usize = lines.iter().map(|(_, bytes)| bytes.len()).sum();
+        if held > self.serving.limits.max_pending {
+            keeping.overdrawn.push(conn);
+        }
         if is_first {
             self.owe(io, conn);
-        }
-        if held > self.serving.limits.max_pending {
-            log::warn!(
-                "a connection has asked for more than it can be told while the journal is not written"
-            );
-            io.close(conn);
-            self.forget(conn);
         }
     }
 

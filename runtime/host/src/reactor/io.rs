@@ -378,8 +378,10 @@ impl Io {
         }
     }
 
-    /// Waits until there is something to do.
-    pub(super) fn wait(&mut self) {
+    /// Waits until there is something to do. Returns for how long that was not looked for although it should have been: this process
+    /// was stopped, or had more than enough to do.
+    pub(super) fn wait(&mut self) -> Duration {
+        let turn = self.now.elapsed();
         let at_once = !(self.ready.is_empty() && self.accepting.is_empty() && self.happenings.is_empty());
         let next = self
             .wakes
@@ -413,9 +415,11 @@ impl Io {
             log::error!("cannot wait for sockets: {error}");
         }
         self.now = Instant::now();
+        let waited = self.now - began;
         if !at_once {
-            self.spin.waited(self.now - began, self.events.iter().count());
+            self.spin.waited(waited, self.events.iter().count());
         }
+        let late = timeout.map_or(Duration::ZERO, |timeout| waited.saturating_sub(timeout));
         let mut readable = std::mem::take(&mut self.ready);
         let mut writable = Vec::new();
         let mut accepting = std::mem::take(&mut self.accepting);
@@ -472,6 +476,7 @@ impl Io {
             self.lingering.pop_front();
             self.remove(conn);
         }
+        turn.max(late)
     }
 
     pub(super) fn take_tasks(&mut self) -> Vec<Task> {
@@ -483,10 +488,9 @@ impl Io {
         self.happenings.pop_front()
     }
 
-    /// The services whose time has come.
+    /// The services whose time had come when the sockets were looked at.
     pub(super) fn due(&mut self) -> Vec<ServiceId> {
-        let now = Instant::now();
-        self.now = now;
+        let now = self.now;
         let due: Vec<ServiceId> = self
             .wakes
             .iter()
@@ -497,6 +501,11 @@ impl Io {
             self.wakes.remove(id);
         }
         due
+    }
+
+    /// Looks at the clock again.
+    pub(super) fn tick(&mut self) {
+        self.now = Instant::now();
     }
 
     /// Writes what was sent in this turn.
@@ -583,11 +592,8 @@ impl Io {
             }
         }
         let left = lines.rest().to_vec();
-        if matches!(progress, Progress::End(_))
-            && let Some(line) = buffer.finish()
-        {
-            // The last line may lack its end.
-            service.line(self, conn, line.strip_suffix(b"\r").unwrap_or(&line));
+        if matches!(progress, Progress::End(_)) && left.is_empty() && buffer.end() {
+            service.line_cut_off(self, conn);
         }
         let Some(connection) = self.connection(conn) else {
             return;

@@ -19,6 +19,10 @@ use io::Mailbox;
 use std::any::Any;
 use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock, mpsc};
+use std::time::Duration;
+
+/// What is shorter is no absence.
+const AWAY: Duration = Duration::from_millis(50);
 
 /// What connections belong to. All calls come on the reactor's thread.
 ///
@@ -36,10 +40,17 @@ pub(crate) trait Service: Any + Send {
     /// A line was longer than [`Limits::max_line`]. The connection is closed once what this sends is written.
     fn line_too_long(&mut self, _io: &mut Io, _conn: Conn) {}
 
+    /// The other side has stopped within a line, which is dropped: whoever was killed while it wrote a result has not given one.
+    fn line_cut_off(&mut self, _io: &mut Io, _conn: Conn) {}
+
     /// The connection is no more, or could not be made. What was sent and not written is lost.
     fn closed(&mut self, io: &mut Io, conn: Conn, reason: &str);
 
-    /// The time asked for by [`Io::wake_at`] has come.
+    /// For so long nobody has looked for what comes, so that nobody's silence means anything: this process was stopped, or its machine.
+    /// Called for long times only, and before what has come meanwhile is handed over.
+    fn was_away(&mut self, _io: &mut Io, _gap: Duration) {}
+
+    /// The time asked for by [`Io::wake_at`] has come. All that came before [`Io::now`] has been handed over, or is being read.
     fn woken(&mut self, _io: &mut Io) {}
 
     /// The calls of this turn are over, and what was sent will be written next.
@@ -156,7 +167,12 @@ impl Reactor {
     }
 
     fn turn(&mut self) {
-        self.io.wait();
+        let gap = self.io.wait();
+        if gap >= AWAY {
+            for service in 0..self.services.len() as u32 {
+                self.with_service(ServiceId(service), |service, io| service.was_away(io, gap));
+            }
+        }
         for task in self.io.take_tasks() {
             task(self);
         }
@@ -166,6 +182,7 @@ impl Reactor {
         for service in self.io.due() {
             self.with_service(service, |service, io| service.woken(io));
         }
+        self.io.tick();
         for service in std::mem::take(&mut self.called) {
             self.with_service(service, |service, io| service.turn_ends(io));
         }
@@ -232,7 +249,6 @@ mod tests {
     use super::*;
     use std::io::{ErrorKind, Read, Write};
     use std::net::TcpStream;
-    use std::time::Duration;
 
     /// Answers each line with ten thousand bytes.
     struct Talkative;
@@ -311,6 +327,10 @@ mod tests {
             self.0.push(String::from_utf8_lossy(line).into_owned());
         }
 
+        fn line_cut_off(&mut self, _io: &mut Io, _conn: Conn) {
+            self.0.push("cut off".to_owned());
+        }
+
         fn closed(&mut self, _io: &mut Io, _conn: Conn, reason: &str) {
             self.0.push(reason.to_owned());
         }
@@ -322,7 +342,17 @@ mod tests {
     }
 
     #[test]
+    fn what_has_no_line_end_is_no_line() {
+        assert_eq!(heard(b"whole\nhal"), ["whole", "cut off", "connection closed"]);
+    }
+
+    #[test]
     fn a_last_line_and_the_end_may_come_at_once() {
+        assert_eq!(heard(b"bye\n"), ["bye", "connection closed"]);
+    }
+
+    /// What a service hears of a connection that says this, and ends.
+    fn heard(said: &[u8]) -> Vec<String> {
         let (mut reactor, _mailbox) = Reactor::new().expect("an event queue");
         reactor.add_service(ServiceId(0), Box::new(Listening::default()));
         let limits = Limits {
@@ -334,7 +364,7 @@ mod tests {
             address = io.listen(([127, 0, 0, 1], 0).into(), limits, b"").ok();
         });
         let mut client = TcpStream::connect(address.expect("a port")).expect("a connection");
-        client.write_all(b"bye\n").expect("a connection");
+        client.write_all(said).expect("a connection");
         drop(client);
         let mut heard = Vec::new();
         for _ in 0..1000 {
@@ -343,10 +373,10 @@ mod tests {
                 let service: &mut dyn Any = service;
                 heard = service.downcast_ref::<Listening>().expect("itself").0.clone();
             });
-            if heard.len() == 2 {
+            if heard.last().is_some_and(|last| last == "connection closed") {
                 break;
             }
         }
-        assert_eq!(heard, ["bye", "connection closed"]);
+        heard
     }
 }

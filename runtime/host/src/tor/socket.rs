@@ -21,7 +21,7 @@ pub(super) const COMMANDS: &[Command] = &[
                called, by the event loop and at global level, with words appended to these command prefixes:\n\n\
                | option | is called | with |\n|---|---|---|\n\
                | `-accept` | when a connection is there | its name, such as `tor-socket3`, and the peer's address |\n\
-               | `-line` | for each line, in the order they come; must be given | the name and the line, without its end (`\\n` or `\\r\\n`) |\n\
+               | `-line` | for each line, in the order they come; must be given | the name and the line, without its end (`\\n` or `\\r\\n`); what comes last without one is dropped |\n\
                | `-close` | when the other side has closed the connection or it broke, after all of its lines; not when the script itself \
                closes it | the name and the reason |\n\n\
                Each call is an event of its own, so `vwait` returns after the one that sets its variable. An error goes to \

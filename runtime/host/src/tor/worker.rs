@@ -341,6 +341,8 @@ fn serve(interp: &Interp, args: &[Obj]) -> Result<Obj> {
             weight,
             protocol: 1,
             token: None,
+            running: Vec::new(),
+            epoch: String::new(),
         },
         heartbeat,
         max_wait,

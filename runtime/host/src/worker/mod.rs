@@ -19,7 +19,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Child;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use torhost_protocol::{Handle, Order, Registered, Registration, parse_order, write};
+use torhost_protocol::{Handle, MAX_RUNNING, Order, Registered, Registration, parse_order, write};
 use torhost_tcl::{Completion, Error};
 
 /// How long an attempt to connect may take.
@@ -474,6 +474,16 @@ impl Worker {
         }
     }
 
+    /// The attempts that it has, or has the answers to; as many as a line can tell.
+    fn running(&self) -> Vec<Handle> {
+        let jobs = self.slots.iter().filter_map(|slot| slot.job.as_ref());
+        let jobs = jobs.filter(|job| !job.is_forgotten).map(|job| job.handle);
+        let waiting = self.waiting.iter().map(|(handle, _)| *handle);
+        let answered = self.unreported.iter().map(|(handle, _)| *handle);
+        let most = MAX_RUNNING.min(self.max_line as usize / 64);
+        jobs.chain(waiting).chain(answered).take(most).collect()
+    }
+
     fn connect(&mut self, io: &mut Io) {
         let (host, port) = &self.settings.coordinators[self.next];
         log::info!("connecting to {host}:{port}");
@@ -616,7 +626,12 @@ impl Worker {
 
 impl Service for Worker {
     fn connected(&mut self, io: &mut Io, conn: Conn) {
-        io.send(conn, |out| write::register(out, &self.settings.registration));
+        let registration = Registration {
+            running: self.running(),
+            epoch: self.epoch.clone(),
+            ..self.settings.registration.clone()
+        };
+        io.send(conn, |out| write::register(out, &registration));
         self.link = Link::Up {
             conn,
             registered: false,
