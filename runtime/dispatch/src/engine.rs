@@ -1,19 +1,21 @@
 //! The engine: what happened in, what is to be done out.
 mod dependents;
 mod purge;
+mod spilling;
 
 use crate::balance::{self, Free, Standing};
-use crate::class::{Class, ClassId};
+use crate::class::{Class, ClassId, SpilledQueue};
 use crate::config::{Config, Policy};
 use crate::job::{Job, Outcome, Progress, State, Submission};
 use crate::jobs::Jobs;
 use crate::output::{Client, Event, Output};
 use crate::random::Random;
-use crate::stored::{Stored, StoredState};
+use crate::stored::Stored;
 use crate::worker::{Joining, Worker, WorkerKey, WorkerState};
 use dependents::{Dependencies, Dependents};
 pub use purge::PurgeError;
 use rustc_hash::{FxHashMap, FxHashSet};
+use spilling::Spilling;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +27,8 @@ const STRIDE: u64 = 1 << 20;
 const UNSTORED: u32 = 1000;
 /// Classes without jobs that are kept, since the next job is likely to be of one of them.
 const SPARE_CLASSES: usize = 64;
+/// So many jobs are spilled at a time while jobs are restored.
+const SPILLED_AT_ONCE: usize = 1000;
 
 /// A dispatch engine.
 pub struct Engine {
@@ -37,6 +41,7 @@ pub struct Engine {
     /// Ended jobs, in the order in which they ended.
     ended: VecDeque<(Duration, JobId)>,
     dependents: Dependents,
+    spilling: Spilling,
     /// When the timer for forgetting them is set for.
     forgets_at: Option<Duration>,
     classes: FxHashMap<ClassId, Class>,
@@ -160,6 +165,7 @@ impl Engine {
             keys: HashMap::new(),
             ended: VecDeque::new(),
             dependents: Dependents::default(),
+            spilling: Spilling::default(),
             forgets_at: None,
             classes: FxHashMap::default(),
             by_requirement: HashMap::new(),
@@ -184,7 +190,7 @@ impl Engine {
     /// An engine that goes on with the jobs of an earlier one. Those that were with a worker are queued, where they stood before. `now` is
     /// measured from the same origin as the stored times, so a host that keeps them chooses one that outlives it, such as 1970.
     ///
-    /// It records, as after [`Engine::record`]. `last_job` is the highest number that may have been given. A job whose acceptance was not recorded may still be with a worker,
+    /// The jobs come in the order of their numbers. It records, as after [`Engine::record`]. `last_job` is the highest number that may have been given. A job whose acceptance was not recorded may still be with a worker,
     /// so its number must not be given to another job.
     pub fn restore(
         config: Config,
@@ -194,15 +200,15 @@ impl Engine {
         jobs: impl IntoIterator<Item = Stored>,
     ) -> Engine {
         let mut engine = Engine::new(config, seed);
-        let mut jobs: Vec<Stored> = jobs.into_iter().collect();
-        jobs.sort_unstable_by_key(|job| job.id);
         let mut held = Vec::new();
         for job in jobs {
             let id = job.id;
             if let Some(dependencies) = engine.restore_job(now, job) {
                 held.push((id, dependencies));
             }
+            engine.spill_restored(now, SPILLED_AT_ONCE);
         }
+        engine.spill_restored(now, 0);
         engine.last_job = engine.last_job.max(last_job);
         engine.ended.make_contiguous().sort_unstable();
         engine.records = true;
@@ -221,42 +227,35 @@ impl Engine {
         if let Some(key) = &stored.submission.key {
             self.keys.insert(key.as_str().into(), id);
         }
-        let mut job = Job {
-            class: ClassId(0),
-            state: State::Delayed { until: now },
-            attempt: stored.attempt,
-            failures: stored.failures,
-            failed_attempt: stored.failed_attempt,
-            info: stored.info,
-            losses: stored.losses,
-            worker: stored.worker,
-            progress: None,
-            submitted: stored.submitted,
-            rank: stored.rank,
-            waiting: Vec::new(),
-            submission: stored.submission,
-        };
-        match stored.state {
-            StoredState::Ended { outcome, at, result } => {
-                *self.ended_count(outcome) += 1;
+        let mut job = Job::from(stored);
+        let (outcome, until) = match job.state {
+            State::Ended { outcome, at, .. } => {
                 self.ended.push_back((at, id));
-                job.state = State::Ended { outcome, at, result };
-                self.jobs.insert(id, job);
-                None
+                (Some(outcome), now)
             }
-            waiting => {
-                // What was accepted is kept, however many different requirements are allowed by now.
-                job.class = self.class_of(&job.submission.requires);
-                self.jobs.insert(id, job);
-                self.count_as_delayed(id);
-                match waiting {
-                    StoredState::Held => return Some(self.hold(id)),
-                    StoredState::Delayed { until } if until > now => self.delay(id, until),
-                    _ => self.enqueue(now, id),
-                }
-                None
-            }
+            State::Delayed { until } => (None, until),
+            _ => (None, now),
+        };
+        let is_held = matches!(job.state, State::Held { .. });
+        if outcome.is_none() {
+            // What was accepted is kept, however many different requirements are allowed by now.
+            job.class = self.class_of(&job.submission.requires);
         }
+        self.jobs.insert(id, job);
+        if let Some(outcome) = outcome {
+            *self.ended_count(outcome) += 1;
+            return None;
+        }
+        self.count_as_delayed(id);
+        if is_held {
+            return Some(self.hold(id));
+        }
+        if until > now {
+            self.delay(id, until);
+        } else {
+            self.enqueue(now, id);
+        }
+        None
     }
 
     // ------------------------------------------------------------------------------------------------------- the host
@@ -311,7 +310,7 @@ impl Engine {
         self.counts
     }
 
-    /// A job that is known.
+    /// A job that is known, and not [spilled](Engine::is_spilled).
     pub fn job(&self, id: JobId) -> Option<&Job> {
         self.jobs.get(id)
     }
@@ -389,6 +388,7 @@ impl Engine {
             progress: None,
             submitted: now,
             class,
+            record: 0,
             rank: 0,
             waiting: client.into_iter().collect(),
         };
@@ -406,7 +406,9 @@ impl Engine {
     /// # Errors
     /// If the job is not known.
     pub fn wait(&mut self, id: JobId, client: Client) -> Result<(), UnknownJob> {
-        self.jobs.get(id).ok_or(UnknownJob)?;
+        if !self.jobs.knows(id) {
+            return Err(UnknownJob);
+        }
         self.tell_at_end(id, client);
         Ok(())
     }
@@ -414,7 +416,7 @@ impl Engine {
     /// Cancels a job that has not ended; the worker of a running one is told. An ended job stays as it is.
     ///
     /// # Errors
-    /// If the job is not known.
+    /// If the job is not known, or [spilled](Engine::is_spilled).
     pub fn cancel(&mut self, now: Duration, id: JobId) -> Result<(), UnknownJob> {
         let job = self.jobs.get(id).ok_or(UnknownJob)?;
         if !matches!(job.state, State::Ended { .. }) {
@@ -433,6 +435,9 @@ impl Engine {
     /// # Errors
     /// As [`Engine::submit`]; if the job is not known.
     pub fn retry(&mut self, now: Duration, id: JobId) -> Result<(), RetryError> {
+        if self.is_spilled(id) {
+            return Ok(());
+        }
         let job = self.jobs.get(id).ok_or(UnknownJob)?;
         let State::Ended { outcome, .. } = job.state else {
             return Ok(());
@@ -742,7 +747,9 @@ impl Engine {
         progress: Progress,
     ) -> Result<(), AnswerError> {
         self.worker_heard(now, key);
-        let job = self.jobs.get_mut(handle.job).ok_or(AnswerError::UnknownJob)?;
+        let Some(job) = self.jobs.get_mut(handle.job) else {
+            return Err(self.not_here(handle.job));
+        };
         let attempt = job.attempt;
         match &mut job.state {
             State::Running {
@@ -911,11 +918,16 @@ impl Engine {
 
     /// Hands out jobs of a class while there are both jobs and workers.
     fn dispatch(&mut self, now: Duration, id: ClassId) {
-        while !self.paused
-            && let Some(class) = self.classes.get(&id)
-            && let Some((_, &job)) = class.waiting.first_key_value()
-            && !class.free.is_empty()
-        {
+        loop {
+            let Some(class) = self.classes.get(&id).filter(|_| !self.paused) else {
+                return;
+            };
+            let Some((_, &job)) = class.head().filter(|_| !class.free.is_empty()) else {
+                if self.refill(id) {
+                    continue;
+                }
+                return;
+            };
             let affinity = self
                 .jobs
                 .get(job)
@@ -949,6 +961,7 @@ impl Engine {
             self.assign(now, job, key);
         }
         self.list(key);
+        self.refill_for(now, key);
     }
 
     fn feed_all(&mut self, now: Duration) {
@@ -961,7 +974,7 @@ impl Engine {
     /// The first of the jobs that a worker could do.
     fn first_for(&self, key: WorkerKey) -> Option<JobId> {
         let classes = &self.workers.get(&key)?.classes;
-        let first = |id: &ClassId| self.classes.get(id)?.waiting.first_key_value();
+        let first = |id: &ClassId| self.classes.get(id)?.head();
         classes.iter().filter_map(first).min().map(|(_, &job)| job)
     }
 
@@ -971,8 +984,9 @@ impl Engine {
         if self.paused || self.asked.is_some() {
             return;
         }
+        self.refill_all();
         let heads = self.classes.values().filter(|class| !class.free.is_empty());
-        let heads = heads.filter_map(|class| Some((class.waiting.first_key_value()?, class)));
+        let heads = heads.filter_map(|class| Some((class.head()?, class)));
         if let Some(((_, &job), class)) = heads.min_by_key(|((place, _), _)| **place) {
             let candidates = class.free.all();
             self.asked = Some(job);
@@ -1086,7 +1100,9 @@ impl Engine {
     fn answered(&mut self, key: WorkerKey, handle: Handle) -> Result<bool, AnswerError> {
         let worker = self.workers.get_mut(&key).ok_or(AnswerError::StaleAttempt)?;
         let held = worker.running.remove(&handle);
-        let job = self.jobs.get(handle.job).ok_or(AnswerError::UnknownJob)?;
+        let Some(job) = self.jobs.get(handle.job) else {
+            return Err(self.not_here(handle.job));
+        };
         let is_last = job.attempt == handle.attempt && job.worker.as_ref() == Some(&worker.name);
         match &job.state {
             State::Running { .. } if held && is_last => Ok(true),
@@ -1261,7 +1277,9 @@ impl Engine {
     }
 
     fn tell_at_end(&mut self, id: JobId, client: Client) {
-        let Some(job) = self.jobs.get_mut(id) else { return };
+        let Some(job) = self.jobs.get_mut(id) else {
+            return self.wait_for_spilled(id, client);
+        };
         if let State::Ended { outcome, result, .. } = &job.state {
             self.outputs.push_back(Output::Ended {
                 client,
@@ -1276,13 +1294,15 @@ impl Engine {
 
     /// How many are told when a job ends.
     pub fn waiting(&self, id: JobId) -> usize {
-        self.jobs.get(id).map_or(0, |job| job.waiting.len())
+        let here = self.jobs.get(id).map(|job| job.waiting.len());
+        here.unwrap_or_else(|| self.waiting_for_spilled(id))
     }
 
     /// Only those are told when a job ends, of those who would be, whom `wanted` names.
-    pub fn keep_waiting(&mut self, id: JobId, wanted: impl FnMut(&Client) -> bool) {
-        if let Some(job) = self.jobs.get_mut(id) {
-            job.waiting.retain(wanted);
+    pub fn keep_waiting(&mut self, id: JobId, mut wanted: impl FnMut(&Client) -> bool) {
+        match self.jobs.get_mut(id) {
+            Some(job) => job.waiting.retain(wanted),
+            None => self.keep_waiting_for_spilled(id, &mut wanted),
         }
     }
 
@@ -1345,6 +1365,7 @@ impl Engine {
         let mut class = Class {
             requires: requires.clone(),
             waiting: BTreeMap::new(),
+            spilled: SpilledQueue::default(),
             workers: BTreeSet::new(),
             free: Free::new(self.config.policy),
             jobs: 0,
@@ -1386,6 +1407,10 @@ impl Engine {
     /// What is kept of a job must change.
     fn note(&mut self, id: JobId) {
         if self.records {
+            let record = self.next_record();
+            if let Some(job) = self.jobs.get_mut(id) {
+                job.record = record;
+            }
             self.outputs.push_back(Output::Record(id));
         }
     }

@@ -1,6 +1,7 @@
 //! A job, and what is asked for when it is submitted.
 use crate::class::{ClassId, Place};
 use crate::output::Client;
+use crate::stored::{Stored, StoredState};
 use crate::worker::WorkerKey;
 use std::sync::Arc;
 use std::time::Duration;
@@ -173,6 +174,8 @@ pub struct Job {
     /// When it was submitted.
     pub submitted: Duration,
     pub(crate) class: ClassId,
+    /// The number of its last record; 0 if there was none.
+    pub(crate) record: u64,
     /// What it was queued after: jobs of one priority go in this order.
     pub(crate) rank: u64,
     /// Who is told when it ends.
@@ -188,5 +191,35 @@ impl Job {
 
     pub(crate) fn place(&self) -> Place {
         Place::new(self.submission.priority, self.rank)
+    }
+}
+
+/// The job as it was stored. One that was with a worker is queued.
+impl From<Stored> for Job {
+    fn from(stored: Stored) -> Job {
+        let state = match stored.state {
+            StoredState::Held => State::Held { unmet: 0 },
+            StoredState::Delayed { until } => State::Delayed { until },
+            StoredState::Queued | StoredState::Running => {
+                State::Queued(Place::new(stored.submission.priority, stored.rank))
+            }
+            StoredState::Ended { outcome, at, result } => State::Ended { outcome, at, result },
+        };
+        Job {
+            submission: stored.submission,
+            state,
+            attempt: stored.attempt,
+            failures: stored.failures,
+            failed_attempt: stored.failed_attempt,
+            info: stored.info,
+            losses: stored.losses,
+            worker: stored.worker,
+            progress: None,
+            submitted: stored.submitted,
+            class: ClassId(0),
+            record: 0,
+            rank: stored.rank,
+            waiting: Vec::new(),
+        }
     }
 }

@@ -28,6 +28,12 @@ pub enum Output {
     /// before it are. Everything else need not wait: an attempt whose beginning was not recorded is made again, and may then have
     /// a handle that was given before, but an answer counts only from the worker that has it now.
     Record(JobId),
+    /// Bring back jobs that are spilled, by [`crate::Engine::loaded`], soon: they are the next of their queue. Only if
+    /// [`crate::Engine::written`] is called.
+    Load {
+        /// The jobs, in their order.
+        jobs: Vec<JobId>,
+    },
     /// Tell a worker to stop an attempt. Its slot is free again when it answers.
     Cancel {
         /// The worker.

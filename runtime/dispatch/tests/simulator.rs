@@ -73,6 +73,7 @@ enum Happening {
     ToEngine(WorkerKey, Handle, Answer),
     Heard(WorkerKey),
     Chosen(JobId, Option<WorkerKey>),
+    Loaded(Vec<JobId>),
     Sync,
     Crash,
 }
@@ -111,6 +112,8 @@ struct Journal {
     held: VecDeque<(u64, Promise)>,
     recorded: u64,
     synced: u64,
+    /// How many records there were before the engine's life.
+    before: u64,
     is_sync_planned: bool,
     accepted: BTreeSet<JobId>,
     results: BTreeMap<JobId, (Outcome, Vec<u8>)>,
@@ -155,6 +158,7 @@ impl Journal {
         self.unsynced.clear();
         self.held.clear();
         self.recorded = self.synced;
+        self.before = self.synced;
         self.is_sync_planned = false;
         for id in &self.accepted {
             assert!(self.rows.contains_key(id), "{id}: was accepted, and is lost");
@@ -206,6 +210,7 @@ struct World {
     taken: u64,
     stale: u64,
     crashes: u64,
+    loaded: u64,
 }
 
 impl World {
@@ -231,6 +236,11 @@ impl World {
             attempts: 1 + random.below(4) as u32,
             backoff: MS * [0, 100, 1000][random.below(3) as usize],
             max_losses: 1 + random.below(4) as u32,
+            resident: if random.chance(70) {
+                random.below(3) as usize
+            } else {
+                usize::MAX
+            },
             keep: 100_000,
             ..Config::default()
         };
@@ -275,6 +285,7 @@ impl World {
             taken: 0,
             stale: 0,
             crashes: 0,
+            loaded: 0,
         };
         world.plan_everything();
         world
@@ -371,7 +382,31 @@ impl World {
     }
 
     fn state(&self, id: JobId) -> &'static str {
-        self.engine.job(id).map_or("lost", |job| job.state.as_str())
+        match self.engine.job(id) {
+            Some(job) => job.state.as_str(),
+            None if self.engine.is_spilled(id) => "queued",
+            None => "lost",
+        }
+    }
+
+    /// Brings back what is spilled of these, all from one moment.
+    fn load(&mut self, jobs: &[JobId]) {
+        let rows = &self
+            .journal
+            .as_ref()
+            .expect("only what is stored is spilled")
+            .rows;
+        let stored: Vec<Stored> = jobs.iter().filter_map(|job| rows.get(job).cloned()).collect();
+        self.loaded += stored.len() as u64;
+        self.engine.loaded(self.now, stored);
+    }
+
+    /// What was submitted as a job that has not ended.
+    fn submission(&self, id: JobId) -> &Submission {
+        match self.engine.job(id) {
+            Some(job) => &job.submission,
+            None => &self.journal.as_ref().expect("it is spilled").rows[&id].submission,
+        }
     }
 
     fn happen(&mut self, happening: Happening) {
@@ -379,6 +414,9 @@ impl World {
         match happening {
             Happening::Submit => self.submit(),
             Happening::Cancel(number) => {
+                if self.engine.is_spilled(JobId(number)) {
+                    self.load(&[JobId(number)]);
+                }
                 let known = self.engine.cancel(now, JobId(number)).is_ok();
                 assert_eq!(known, self.known.contains(&JobId(number)));
             }
@@ -450,9 +488,11 @@ impl World {
                 if let Some(journal) = &mut self.journal {
                     journal.is_sync_planned = false;
                     journal.sync(count);
+                    self.engine.written(now, journal.synced - journal.before);
                 }
             }
             Happening::Crash => self.crash(),
+            Happening::Loaded(jobs) => self.load(&jobs),
             Happening::Chosen(job, worker) => {
                 assert_eq!(self.asked.take(), Some(job));
                 self.engine.chosen(now, job, worker);
@@ -782,6 +822,10 @@ impl World {
                     given.push((handle, worker));
                 }
                 Output::Choose { job, candidates } => self.choose(job, &candidates),
+                Output::Load { jobs } => {
+                    let takes = MS * self.random_below(100);
+                    self.at(self.now + takes, Happening::Loaded(jobs));
+                }
                 Output::Cancel { worker: key, handle } => {
                     let worker = self.names[&key];
                     let when = self.travel(worker, false);
@@ -877,6 +921,7 @@ impl World {
                         | Happening::ToEngine(..)
                         | Happening::Heard(_)
                         | Happening::Chosen(..)
+                        | Happening::Loaded(_)
                         | Happening::Sync
                 )
             })
@@ -887,7 +932,7 @@ impl World {
         let config = self.engine.config().clone();
         // The numbers of jobs that are lost may be with a worker.
         let last_job = self.engine.last_job();
-        let rows = journal.rows.values().rev().cloned();
+        let rows = journal.rows.values().cloned();
         self.engine = Engine::restore(config, self.random.next(), self.now, last_job, rows);
         // The end of a job whose deadline has passed may be lost.
         self.engine.handle_timeout(self.now);
@@ -1020,18 +1065,23 @@ impl World {
         for &(handle, worker) in given {
             let job = self.engine.job(handle.job).expect("known");
             for &other_id in &still {
-                let other = self.engine.job(other_id).expect("known");
-                if !self.can_do(worker, &other.submission) {
+                let other = self.submission(other_id);
+                if !self.can_do(worker, other) {
                     continue;
                 }
-                let (mine, others) = (job.submission.priority, other.submission.priority);
+                // What is being brought back holds up its own queue only.
+                if other.requires != job.submission.requires && self.may_be_held_up(other) {
+                    continue;
+                }
+                let other_attempt = self.engine.job(other_id).map_or(0, |other| other.attempt);
+                let (mine, others) = (job.submission.priority, other.priority);
                 assert!(
                     others <= mine,
                     "{handle} went before {other_id}, which has a higher priority"
                 );
-                let both_fresh = handle.attempt == 1 && other.attempt == 0;
+                let both_fresh = handle.attempt == 1 && other_attempt == 0;
                 let at_once = |job: &Submission| job.delay.is_zero() && job.not_before.is_zero();
-                let no_delay = at_once(&job.submission) && at_once(&other.submission);
+                let no_delay = at_once(&job.submission) && at_once(other);
                 let older = other_id < handle.job && others == mine && both_fresh && no_delay;
                 let retried = self.retried.contains(&handle.job) || self.retried.contains(&other_id);
                 assert!(
@@ -1040,6 +1090,13 @@ impl World {
                 );
             }
         }
+    }
+
+    /// Whether a job's queue may wait for one that is being brought back.
+    fn may_be_held_up(&self, submission: &Submission) -> bool {
+        let same_queue = |id: JobId| self.submission(id).requires == submission.requires;
+        let mut live = self.live.iter();
+        live.any(|&id| self.engine.is_spilled(id) && same_queue(id))
     }
 
     fn can_do(&self, worker: usize, submission: &Submission) -> bool {
@@ -1063,6 +1120,11 @@ impl World {
         assert_eq!(self.engine.known_jobs() as u64, self.accepted);
         let (mut queued, mut held) = (0, 0);
         for &id in &self.live {
+            if self.engine.is_spilled(id) {
+                // Workers do not wait until it is brought back.
+                queued += 1;
+                continue;
+            }
             let job = self.engine.job(id).expect("a job that was accepted is known");
             assert!(
                 job.deadline().is_none_or(|deadline| deadline > self.now),
@@ -1112,6 +1174,9 @@ impl World {
 
     /// No worker that could do a waiting job is without work.
     fn check_not_idle(&self, id: JobId, submission: &Submission) {
+        if self.may_be_held_up(submission) {
+            return;
+        }
         for (key, worker) in self.engine.workers() {
             let idle = worker.state() == WorkerState::Ready && !self.paused && self.asked.is_none();
             assert!(
@@ -1147,19 +1212,24 @@ fn nothing_is_lost_whatever_happens() {
         Some(seed) => seed..seed + 1,
         None => 0..number("SEEDS").unwrap_or(4000),
     };
-    let (mut jobs, mut taken, mut stale, mut crashes) = (0, 0, 0, 0);
+    let mut sums = [0; 5];
     for seed in seeds.clone() {
         let outcome = std::panic::catch_unwind(|| {
             let mut world = World::new(seed);
             world.run();
-            (world.accepted, world.taken, world.stale, world.crashes)
+            [
+                world.accepted,
+                world.taken,
+                world.stale,
+                world.crashes,
+                world.loaded,
+            ]
         });
         match outcome {
-            Ok((accepted, results, refused, crashed)) => {
-                crashes += crashed;
-                jobs += accepted;
-                taken += results;
-                stale += refused;
+            Ok(counts) => {
+                for (sum, count) in sums.iter_mut().zip(counts) {
+                    *sum += count;
+                }
             }
             Err(panic) => {
                 eprintln!("seed {seed} fails; SEED={seed} replays it");
@@ -1168,10 +1238,15 @@ fn nothing_is_lost_whatever_happens() {
         }
     }
     // A world in which nothing goes wrong would prove nothing.
+    let [jobs, taken, stale, crashes, loaded] = sums;
     if seeds.end - seeds.start > 100 {
         assert!(
-            taken * 10 > jobs * 5 && taken < jobs && stale * 100 > jobs && crashes > seeds.end / 4,
-            "{taken} {stale} of {jobs}, {crashes} crashes"
+            taken * 10 > jobs * 5
+                && taken < jobs
+                && stale * 100 > jobs
+                && crashes > seeds.end / 4
+                && loaded * 100 > jobs,
+            "{taken} {stale} of {jobs}, {crashes} crashes, {loaded} loaded"
         );
     }
 }

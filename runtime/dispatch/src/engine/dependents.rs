@@ -50,7 +50,7 @@ impl Engine {
         if after.len() > MAX_AFTER {
             return Err(SubmitError::TooManyDependencies(after.len()));
         }
-        match after.iter().find(|&&id| self.jobs.get(id).is_none()) {
+        match after.iter().find(|&&id| !self.jobs.knows(id)) {
             Some(&id) => Err(SubmitError::UnknownDependency(id)),
             None => Ok(()),
         }
@@ -63,6 +63,11 @@ impl Engine {
         };
         let (mut unmet, mut broken) = (0, None);
         for &dependency in &job.submission.after {
+            if self.is_spilled(dependency) {
+                self.dependents.pairs.insert((dependency, id));
+                unmet += 1;
+                continue;
+            }
             match self.jobs.get(dependency).map(|job| &job.state) {
                 // One that is forgotten had completed, or this job would have failed before.
                 None

@@ -22,6 +22,9 @@ impl Engine {
     /// # Errors
     /// If the job is not known, or has not ended.
     pub fn purge(&mut self, id: JobId) -> Result<Outcome, PurgeError> {
+        if self.is_spilled(id) {
+            return Err(PurgeError::NotEnded(id, torhost_protocol::State::Queued));
+        }
         let job = self.jobs.get(id).ok_or(UnknownJob)?;
         let State::Ended { outcome, at, .. } = job.state else {
             return Err(PurgeError::NotEnded(id, job.state.name()));
