@@ -23,7 +23,7 @@ pub struct Config {
     /// How many jobs may wait: held, delayed or queued.
     pub max_queued: usize,
     /// How many queued jobs are kept in memory whole, once their host has stored them: see [`crate::Output::Load`].
-    pub resident: usize,
+    pub max_resident: usize,
     /// How many different requirements jobs may have at a time.
     pub max_classes: usize,
     /// How many ended jobs are remembered.
@@ -44,7 +44,7 @@ impl Default for Config {
             max_backoff: Duration::from_secs(60),
             max_losses: 3,
             max_queued: 1_000_000,
-            resident: usize::MAX,
+            max_resident: usize::MAX,
             max_classes: 1000,
             keep: 10_000,
             keep_for: Duration::from_secs(24 * 60 * 60),

@@ -151,7 +151,7 @@ pub struct Progress {
 }
 
 /// A job that is known.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Job {
     /// As it was submitted.
     pub submission: Submission,

@@ -236,7 +236,7 @@ impl World {
             attempts: 1 + random.below(4) as u32,
             backoff: MS * [0, 100, 1000][random.below(3) as usize],
             max_losses: 1 + random.below(4) as u32,
-            resident: if random.chance(70) {
+            max_resident: if random.chance(70) {
                 random.below(3) as usize
             } else {
                 usize::MAX

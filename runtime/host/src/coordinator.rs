@@ -5,9 +5,10 @@ mod keeping;
 mod routes;
 mod schedules;
 mod script;
+mod spilled;
 
 pub(crate) use hooks::{EVENTS, Hooks, set_option};
-pub(crate) use keeping::{ADDRESS, EPOCH, JournalSettings, Kept, LAST_JOB};
+pub(crate) use keeping::{ADDRESS, EPOCH, JournalSettings, LAST_JOB};
 pub(crate) use routes::{Glob, Route, Routes};
 pub(crate) use schedules::Definition;
 pub(crate) use script::{OwnWorker, WorkerTaken};
@@ -15,10 +16,11 @@ pub(crate) use script::{OwnWorker, WorkerTaken};
 use crate::reactor::{Conn, Io, Limits, Service};
 use crate::tor::Callback;
 use hooks::Undecided;
-use keeping::Keeping;
+use keeping::{Keeping, Kept};
 use rustc_hash::{FxHashMap, FxHashSet};
 use schedules::Schedules;
 use serde_json::{Value, json};
+use spilled::Spilled;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -62,6 +64,7 @@ pub(crate) struct Coordinator {
     serving: Serving,
     engine: Engine,
     keeping: Keeping,
+    spilled: Spilled,
     /// When it began, by the clock that never goes back, and since 1970, which the engine's times are measured from.
     began: (Instant, Duration),
     /// Tells these job numbers from those of another coordinator, or of one that has forgotten all.
@@ -116,22 +119,36 @@ enum Way {
 impl Coordinator {
     /// A coordinator that does not listen yet.
     ///
-    /// `chooser` is whom of the script to ask for workers, under [`torhost_dispatch::Policy::Asked`]; `kept` what it goes on with, and
-    /// where it keeps its jobs.
-    pub(crate) fn new(config: Config, chooser: Option<Callback>, kept: Option<Kept>) -> Coordinator {
+    /// `chooser` is whom of the script to ask for workers, under [`torhost_dispatch::Policy::Asked`]; `journal` where it keeps its jobs, and
+    /// goes on with those that are there.
+    ///
+    /// # Errors
+    /// A journal that cannot be used.
+    pub(crate) fn new(
+        config: Config,
+        chooser: Option<Callback>,
+        journal: Option<JournalSettings>,
+    ) -> Result<Coordinator, torhost_journal::Error> {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let seed = since_1970.as_nanos() as u64 ^ u64::from(std::process::id()) << 48;
-        let epoch = kept
-            .as_ref()
-            .map_or_else(|| format!("{seed:x}"), |kept| kept.epoch.clone());
         let began = (Instant::now(), since_1970);
-        let (engine, keeping) = match kept {
-            Some(kept) => kept.restore(config, seed, since_1970),
-            None => (Engine::new(config, seed), Keeping::default()),
+        let kept = match journal {
+            Some(journal) => Kept::open(journal, config, seed, since_1970)?,
+            None => Kept {
+                engine: Engine::new(config, seed),
+                keeping: Keeping::default(),
+                epoch: format!("{seed:x}"),
+            },
         };
-        Coordinator {
+        let Kept {
             engine,
             keeping,
+            epoch,
+        } = kept;
+        Ok(Coordinator {
+            engine,
+            keeping,
+            spilled: Spilled::default(),
             serving: Serving::default(),
             began,
             epoch,
@@ -149,7 +166,7 @@ impl Coordinator {
             is_listening: false,
             backlog: Arc::default(),
             loses_events: false,
-        }
+        })
     }
 
     /// Listens, on all of the addresses and on one port, which it tells. Once only.
@@ -231,7 +248,7 @@ impl Coordinator {
                 answer.map_err(|_| stale(()))?;
             }
             Request::Misnamed(answer) => {
-                return Err(answer.refusal(worker.is_some(), |job| self.engine.job(job).is_some()));
+                return Err(answer.refusal(worker.is_some(), |job| self.state_of(job).is_some()));
             }
             Request::Heartbeat(beat) => self.beat(now, registered()?, &beat),
             Request::Register(registration) => self.register(io, conn, registration)?,
@@ -244,7 +261,7 @@ impl Coordinator {
                 self.answer(io, conn, "STATUS", &status);
             }
             Request::Job(id) => {
-                let job = self.job_value(id, self.known(id)?, false);
+                let job = Self::job_value(id, &*self.known(id)?, false);
                 self.answer_kept(io, conn, "JOB", &job);
             }
             Request::Jobs(query) => {
@@ -272,6 +289,7 @@ impl Coordinator {
                 }
             }
             Request::Cancel(id) => {
+                self.bring_back(io, id)?;
                 self.engine.cancel(now, id).map_err(|_| unknown(id))?;
                 self.act(io);
                 self.answer_state(io, conn, "CANCEL", id)?;
@@ -507,6 +525,7 @@ impl Coordinator {
                     });
                 }
                 Output::Record(job) => self.keeping.changed(job),
+                Output::Load { jobs } => self.load(io, jobs),
                 Output::Event(event) => {
                     log_event(&event);
                     self.keep_event(&event);
@@ -566,13 +585,9 @@ impl Coordinator {
     }
 
     fn answer_state(&mut self, io: &mut Io, conn: Conn, verb: &str, id: JobId) -> Result<(), Refusal> {
-        let state = self.known(id)?.state.as_str();
+        let state = self.state_of(id).ok_or_else(|| unknown(id))?;
         self.answer_kept(io, conn, verb, &json!({"id": id.to_string(), "state": state}));
         Ok(())
-    }
-
-    fn known(&self, id: JobId) -> Result<&Job, Refusal> {
-        self.engine.job(id).ok_or_else(|| unknown(id))
     }
 
     /// A time of the engine's in milliseconds since 1970.
@@ -607,7 +622,7 @@ impl Coordinator {
         })
     }
 
-    fn job_value(&self, id: JobId, job: &Job, is_brief: bool) -> Value {
+    fn job_value(id: JobId, job: &Job, is_brief: bool) -> Value {
         let shown = |bytes: &[u8]| {
             let text = String::from_utf8_lossy(bytes);
             json!(if is_brief { brief(&text) } else { text.into_owned() })
@@ -643,7 +658,7 @@ impl Coordinator {
         value
     }
 
-    fn jobs_page(&self, query: &JobsQuery) -> Value {
+    fn jobs_page(&mut self, query: &JobsQuery) -> Value {
         let newest = self.engine.last_job() + 1;
         let mut number = query.after.map_or(newest, |after| after.0.min(newest));
         // A rare state must not make one request look at every job.
@@ -652,10 +667,11 @@ impl Coordinator {
         while number > stop && jobs.len() < query.limit {
             number -= 1;
             let id = JobId(number);
-            if let Some(job) = self.engine.job(id)
-                && query.state.is_none_or(|state| state == job.state.name())
+            let is_wanted = |name| query.state.is_none_or(|state| state.as_str() == name);
+            if self.state_of(id).is_some_and(is_wanted)
+                && let Ok(job) = self.known(id)
             {
-                jobs.push(self.job_value(id, job, true));
+                jobs.push(Self::job_value(id, &job, true));
             }
         }
         let next = if number > 1 {

@@ -7,13 +7,14 @@
 //! The journal knows nothing of sockets, clients or Tcl, and nothing of what a record means for a promise: that is the host's.
 //!
 //! Start reading at [`Journal`]. `schema.sql` is the database, `store` the file and its transactions, `row` how a job is a row and how one
-//! that was damaged is noticed. What people ask of a database is beside that: `reading` some of its jobs, a `check` of all that is in it,
+//! that was damaged is noticed. `loader` reads jobs that are not in memory. What people ask of a database is beside that: `reading` some of its jobs, a `check` of all that is in it,
 //! a `backup`.
 #![forbid(unsafe_code)]
 
 mod backup;
 mod check;
 mod journal;
+mod loader;
 mod reading;
 mod row;
 mod store;
@@ -21,6 +22,7 @@ mod store;
 pub use backup::Backup;
 pub use check::Census;
 pub use journal::{Batch, Event, Fate, Journal, Note, Sync};
+pub use loader::{Loaded, Loader};
 pub use reading::{Attempt, Happened, Query};
 pub use row::now;
 pub use store::{Access, Error, Store};

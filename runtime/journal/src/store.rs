@@ -102,6 +102,8 @@ impl From<rusqlite::Error> for Error {
 pub enum Access {
     /// To read, beside a coordinator that writes.
     Read,
+    /// To read, where this process has it open to write.
+    Again,
     /// To write, as the only one. The file and its folder are made if they are not there.
     Write,
 }
@@ -126,20 +128,22 @@ impl Store {
     pub fn open(path: &Path, access: Access) -> Result<Store, Error> {
         let lock = match access {
             Access::Read if !path.exists() => return Err(Error::Missing(path.into())),
-            Access::Read => None,
+            Access::Read | Access::Again => None,
             Access::Write => {
                 make_folder(path)?;
                 Some(lock(path)?)
             }
         };
-        if let Some(log) = foreign_log(path) {
+        if access != Access::Again
+            && let Some(log) = foreign_log(path)
+        {
             return Err(Error::ForeignLog {
                 path: path.into(),
                 log,
             });
         }
         let flags = match access {
-            Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
+            Access::Read | Access::Again => OpenFlags::SQLITE_OPEN_READ_ONLY,
             Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
         };
         let cannot = |error: rusqlite::Error| match Error::from(error) {
@@ -181,7 +185,7 @@ impl Store {
                 version,
             });
         }
-        if access == Access::Read {
+        if access != Access::Write {
             return Ok(());
         }
         db.pragma_update(None, "journal_mode", "wal")?;
@@ -218,15 +222,19 @@ impl Store {
         }
     }
 
-    /// All jobs, in the order of their numbers.
+    /// Has `take` take all jobs, in the order of their numbers.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if one is not as it was written.
-    pub fn jobs(&self) -> Result<Vec<Stored>, Error> {
+    /// [`Error::Damaged`] if one is not as it was written: those after it are not read.
+    pub fn jobs<T>(&self, take: impl FnOnce(&mut dyn Iterator<Item = Stored>) -> T) -> Result<T, Error> {
         let mut statement = self
             .db
             .prepare(&format!("select {COLUMNS} from job order by id"))?;
-        statement.query_and_then([], row::read)?.collect()
+        let rows = statement.query_and_then([], row::read)?;
+        let mut failed = None;
+        let mut jobs = rows.map_while(|job| job.map_err(|error| failed = Some(error)).ok());
+        let taken = take(&mut jobs);
+        failed.map_or(Ok(taken), Err)
     }
 
     /// One job.

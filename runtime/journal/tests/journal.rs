@@ -83,7 +83,7 @@ fn batch(jobs: Vec<Stored>) -> Batch {
 fn read(path: &Path) -> Result<Vec<Stored>, Error> {
     let store = Store::open(path, Access::Read)?;
     store.check()?;
-    store.jobs()
+    store.jobs(|jobs| jobs.collect())
 }
 
 struct Folder(tempfile::TempDir);

@@ -824,6 +824,7 @@ fn limits(settings: &mut Settings) -> Limits {
             .unwrap_or(defaults.max_connections),
         max_pending: settings.size("max_pending").unwrap_or(defaults.max_pending),
         max_queued: settings.integer("max_queued").unwrap_or(defaults.max_queued),
+        max_resident: settings.integer("max_resident").unwrap_or(defaults.max_resident),
     }
 }
 

@@ -259,6 +259,8 @@ pub struct Limits {
     pub max_pending: Size,
     /// How many jobs may wait: 1 to 100,000,000.
     pub max_queued: u32,
+    /// How many queued jobs are kept in memory whole, if there is a journal: 1 to 100,000,000.
+    pub max_resident: u32,
 }
 
 impl Default for Limits {
@@ -268,6 +270,7 @@ impl Default for Limits {
             max_connections: 100_000,
             max_pending: Size(16 << 20),
             max_queued: 1_000_000,
+            max_resident: 100_000,
         }
     }
 }

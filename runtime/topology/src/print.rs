@@ -83,7 +83,8 @@ impl Display for Topology {
         writeln!(f, "    max_line {}", limits.max_line)?;
         writeln!(f, "    max_connections {}", limits.max_connections)?;
         writeln!(f, "    max_pending {}", limits.max_pending)?;
-        writeln!(f, "    max_queued {}\n}}", limits.max_queued)?;
+        writeln!(f, "    max_queued {}", limits.max_queued)?;
+        writeln!(f, "    max_resident {}\n}}", limits.max_resident)?;
         let retry = &self.policies.retry;
         writeln!(f, "policy retry {{")?;
         writeln!(f, "    attempts {}", retry.attempts)?;

@@ -303,6 +303,13 @@ pub const SETTINGS: &[Setting] = &[
         "How many jobs may wait. One more is answered with `ERROR:queue-full`.",
     ),
     setting(
+        "policy limits",
+        "max_resident",
+        Kind::Number(1, 100_000_000),
+        "100000",
+        "How many queued jobs are kept in memory whole. Of those behind them only their place is, and the rest in the database.",
+    ),
+    setting(
         "policy retry",
         "attempts",
         Kind::Number(1, 1000),

@@ -134,13 +134,17 @@ fn policies() -> impl Strategy<Value = Policies> {
         1_u32..=1_000_000,
         1_u64 << 10..=1 << 40,
         1_u32..=100_000_000,
+        1_u32..=100_000_000,
     )
-        .prop_map(|(line, max_connections, pending, max_queued)| Limits {
-            max_line: Size(line),
-            max_connections,
-            max_pending: Size(pending),
-            max_queued,
-        });
+        .prop_map(
+            |(line, max_connections, pending, max_queued, max_resident)| Limits {
+                max_line: Size(line),
+                max_connections,
+                max_pending: Size(pending),
+                max_queued,
+                max_resident,
+            },
+        );
     let retry = (1_u32..=1000, period(0..=YEAR), period(0..=YEAR), 1_u32..=1000).prop_map(
         |(attempts, one, other, max_losses)| Retry {
             attempts,

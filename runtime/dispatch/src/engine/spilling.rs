@@ -1,6 +1,6 @@
 //! Queued jobs that are not in memory.
 //!
-//! When more jobs wait than [`Config::resident`](crate::Config::resident), those at the end of the queues are spilled: the engine keeps their
+//! When more jobs wait than [`Config::max_resident`](crate::Config::max_resident), those at the end of the queues are spilled: the engine keeps their
 //! places and who waits for them, and the host, which has stored them, the rest. Before their turn comes it is asked for them by
 //! [`Output::Load`]. Spilled are only jobs that have never been with a worker, that wait for nothing else, and that need not end at
 //! a certain time.
@@ -52,7 +52,7 @@ impl Engine {
     pub fn written(&mut self, now: Duration, records: u64) {
         self.spilling.written = records;
         let rank = std::mem::replace(&mut self.spilling.last_rank, self.last_rank);
-        if self.spilling.count > 0 || self.counts.queued > self.config.resident {
+        if self.spilling.count > 0 || self.counts.queued > self.config.max_resident {
             self.spill_all(now, rank);
         }
     }
@@ -113,7 +113,7 @@ impl Engine {
 
     /// Spills what is too many, while jobs are restored.
     pub(super) fn spill_restored(&mut self, now: Duration, slack: usize) {
-        if self.counts.queued - self.spilling.count > self.config.resident.saturating_add(slack) {
+        if self.counts.queued - self.spilling.count > self.config.max_resident.saturating_add(slack) {
             self.spill_all(now, u64::MAX);
         }
     }
@@ -130,7 +130,7 @@ impl Engine {
 
     /// How many jobs of a queue should be here.
     fn ahead(&self) -> usize {
-        AHEAD.min(self.config.resident / 2).max(1)
+        AHEAD.min(self.config.max_resident / 2).max(1)
     }
 
     /// Spills jobs from the end of a queue: all that are after others which are spilled, and further ones if too many are here. Only up to
@@ -138,7 +138,7 @@ impl Engine {
     fn spill(&mut self, id: ClassId, rank: u64) {
         let ahead = self.ahead();
         let here = self.counts.queued - self.spilling.count;
-        let mut excess = here.saturating_sub(self.config.resident);
+        let mut excess = here.saturating_sub(self.config.max_resident);
         let Some(class) = self.classes.get(&id) else {
             return;
         };

@@ -40,76 +40,67 @@ pub(crate) struct JournalSettings {
     pub(crate) sync: Sync,
 }
 
-/// An opened journal.
-pub(crate) struct Kept {
-    store: Store,
-    settings: JournalSettings,
-    jobs: Vec<Stored>,
-    /// The highest number that may have been given to a job.
-    last_job: u64,
+/// What an earlier life has left.
+pub(super) struct Kept {
+    pub(super) engine: Engine,
+    pub(super) keeping: Keeping,
     /// Tells the numbers of this database from those of any other.
     pub(super) epoch: String,
 }
 
 impl Kept {
-    /// Opens a journal, or makes one, and reads what is in it.
+    /// Opens a journal, or makes one, and goes on with the jobs in it. `now` is since 1970.
     ///
     /// # Errors
     /// As [`Store::open`], [`Store::jobs`] and [`Store::write`].
-    pub(crate) fn open(settings: JournalSettings) -> Result<Kept, Error> {
+    pub(super) fn open(
+        settings: JournalSettings,
+        config: Config,
+        seed: u64,
+        now: Duration,
+    ) -> Result<Kept, Error> {
         let mut store = Store::open(&settings.path, Access::Write)?;
         store.check()?;
-        let jobs = store.jobs()?;
-        let new_epoch = || format!("{:x}", torhost_journal::now().as_micros());
-        let (last_job, epoch) = match (store.setting(LAST_JOB)?, store.setting(EPOCH)?) {
-            (Some(last_job), Some(epoch)) => {
-                let epoch = Some(epoch).filter(|epoch| !epoch.is_empty());
-                (
-                    last_job.parse().unwrap_or(u64::MAX),
-                    epoch.unwrap_or_else(new_epoch),
-                )
-            }
-            (None, None) if jobs.is_empty() => (0, new_epoch()),
-            _ => return Err(Error::Damaged("a setting is missing".to_owned())),
-        };
+        let (last_job, epoch) = (store.setting(LAST_JOB)?, store.setting(EPOCH)?);
+        if last_job.is_some() != epoch.is_some() {
+            return Err(Error::Damaged("a setting is missing".to_owned()));
+        }
+        let is_new = last_job.is_none();
+        let last_job = last_job.map_or(0, |number| number.parse().unwrap_or(u64::MAX));
+        let engine = store.jobs(|jobs| Engine::restore(config, seed, now, last_job, jobs))?;
+        if is_new && engine.known_jobs() > 0 {
+            return Err(Error::Damaged("the settings are missing".to_owned()));
+        }
+        let epoch = epoch.filter(|epoch| !epoch.is_empty());
+        let epoch = epoch.unwrap_or_else(|| format!("{:x}", torhost_journal::now().as_micros()));
         let notes = vec![
             Note::Setting(EPOCH.to_owned(), epoch.clone()),
             Note::Setting(ADDRESS.to_owned(), String::new()),
             Note::Setting(LAST_JOB.to_owned(), (last_job + AHEAD).to_string()),
         ];
-        store.write(
-            &Batch {
-                notes,
-                ..Batch::default()
-            },
-            true,
-        )?;
+        let batch = Batch {
+            notes,
+            ..Batch::default()
+        };
+        store.write(&batch, true)?;
         log::info!(
             "jobs are kept in {}: {} are there",
             settings.path.display(),
-            jobs.len()
+            engine.known_jobs()
         );
-        Ok(Kept {
-            store,
-            settings,
-            jobs,
-            last_job,
-            epoch,
-        })
-    }
-
-    /// The engine that goes on with the jobs, and what keeps them. `now` is since 1970.
-    pub(super) fn restore(self, config: Config, seed: u64, now: Duration) -> (Engine, Keeping) {
-        let engine = Engine::restore(config, seed, now, self.last_job, self.jobs);
         let keeping = Keeping {
-            settings: Some(self.settings),
-            store: Some(self.store),
-            reserved: self.last_job + AHEAD,
-            reserving: self.last_job + AHEAD,
+            settings: Some(settings),
+            store: Some(store),
+            reserved: last_job + AHEAD,
+            reserving: last_job + AHEAD,
             ahead: AHEAD,
             ..Keeping::default()
         };
-        (engine, keeping)
+        Ok(Kept {
+            engine,
+            keeping,
+            epoch,
+        })
     }
 }
 
@@ -134,6 +125,9 @@ pub(super) struct Keeping {
     journal: Option<Journal>,
     /// Jobs that have changed since the last batch; may have some twice.
     changed: Vec<JobId>,
+    /// How many changes there were ever, and how many of them are with the batch that is written.
+    records: u64,
+    writing: u64,
     /// Jobs that are to be kept no more.
     forgotten: Vec<JobId>,
     /// They are to be removed with the next batch, whatever that costs.
@@ -183,6 +177,11 @@ impl Keeping {
         }
     }
 
+    /// The database.
+    pub(super) fn path(&self) -> Option<PathBuf> {
+        Some(self.settings.as_ref()?.path.clone())
+    }
+
     /// Why no job can be taken now. Clients' submissions wait where that is only for want of numbers.
     pub(super) fn trouble(&self, last_job: u64) -> Option<String> {
         let path = self.settings.as_ref()?.path.display();
@@ -199,6 +198,7 @@ impl Keeping {
 
     /// Notes that what is kept of a job must change.
     pub(super) fn changed(&mut self, job: JobId) {
+        self.records += 1;
         if self.settings.is_none() || self.changed.last() == Some(&job) {
             return;
         }
@@ -348,6 +348,7 @@ impl Coordinator {
         keeping.changed.clear();
         (keeping.distinct, keeping.seen, keeping.lingers) = (0, 0, None);
         keeping.batches += 1;
+        keeping.writing = keeping.records;
         keeping.is_writing = true;
         journal.write(batch);
     }
@@ -370,7 +371,9 @@ impl Coordinator {
         }
         keeping.is_writing = false;
         keeping.reserved = keeping.reserving;
-        let written = keeping.batches;
+        let (written, records) = (keeping.batches, keeping.writing);
+        self.engine.written(self.now(io), records);
+        self.act(io);
         while let Some((batch, promise)) = self.keeping.waiting.pop_front() {
             if batch > written {
                 self.keeping.waiting.push_front((batch, promise));

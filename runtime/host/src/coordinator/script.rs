@@ -1,12 +1,12 @@
 //! What a script does with a coordinator of its own: it submits, and works, without a connection.
 use super::hooks::Question;
-use super::{Coordinator, Link, MULTILINE, Way};
+use super::{Coordinator, Link, MULTILINE, Way, unknown};
 use crate::reactor::Io;
 use crate::tor::Callback;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
-use torhost_dispatch::{AnswerError, Joining, Progress, UnknownJob, WorkerKey};
+use torhost_dispatch::{AnswerError, Joining, Progress, WorkerKey};
 use torhost_protocol::{Handle, JobId, JobsQuery, Refusal, SubmitOptions};
 use torhost_tcl::Obj;
 
@@ -125,7 +125,7 @@ impl Coordinator {
             let worker = self.engine.worker(**worker);
             worker.is_some_and(|worker| worker.running.contains(&handle))
         };
-        let missing = match self.engine.job(handle.job) {
+        let missing = match self.state_of(handle.job) {
             Some(_) => AnswerError::StaleAttempt,
             None => AnswerError::UnknownJob,
         };
@@ -186,13 +186,12 @@ impl Coordinator {
     ///
     /// # Errors
     /// If the job is not known.
-    pub(crate) fn job_dict(&self, id: JobId) -> Result<Value, UnknownJob> {
-        let job = self.engine.job(id).ok_or(UnknownJob)?;
-        Ok(self.job_value(id, job, false))
+    pub(crate) fn job_dict(&mut self, id: JobId) -> Result<Value, Refusal> {
+        Ok(Self::job_value(id, &*self.known(id)?, false))
     }
 
     /// What `JOBS` answers.
-    pub(crate) fn jobs_dict(&self, query: &JobsQuery) -> Value {
+    pub(crate) fn jobs_dict(&mut self, query: &JobsQuery) -> Value {
         self.jobs_page(query)
     }
 
@@ -200,11 +199,11 @@ impl Coordinator {
     ///
     /// # Errors
     /// If the job is not known.
-    pub(crate) fn cancel(&mut self, io: &mut Io, id: JobId) -> Result<&'static str, UnknownJob> {
-        self.engine.cancel(self.now(io), id)?;
+    pub(crate) fn cancel(&mut self, io: &mut Io, id: JobId) -> Result<&'static str, Refusal> {
+        self.bring_back(io, id)?;
+        self.engine.cancel(self.now(io), id).map_err(|_| unknown(id))?;
         self.act(io);
-        let job = self.engine.job(id);
-        Ok(job.map_or("cancelled", |job| job.state.as_str()))
+        Ok(self.state_of(id).unwrap_or("cancelled"))
     }
 
     /// Hands out no more jobs, or hands them out again.

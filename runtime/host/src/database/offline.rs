@@ -18,7 +18,6 @@ impl Offline {
     /// Reads all that is in it.
     pub(super) fn new(store: Store) -> Result<Offline, Error> {
         store.check()?;
-        let jobs = store.jobs()?;
         let last_job = store.setting(LAST_JOB)?;
         let last_job = last_job.and_then(|number| number.parse().ok()).unwrap_or(0);
         // How much is kept, and how much may wait, is for the coordinator to say.
@@ -30,7 +29,7 @@ impl Offline {
             ..Config::default()
         };
         let now = torhost_journal::now();
-        let engine = Engine::restore(config, 0, now, last_job, jobs);
+        let engine = store.jobs(|jobs| Engine::restore(config, 0, now, last_job, jobs))?;
         Ok(Offline { store, engine, now })
     }
 

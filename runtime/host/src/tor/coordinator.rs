@@ -38,6 +38,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
            | `-max-line` | the longest line, in bytes | 1048576 |\n\
            | `-max-pending` | what a connection may leave unread, in bytes, before it is closed | 16777216 |\n\
            | `-max-queued` | jobs that wait | 1000000 |\n\
+           | `-max-resident` | queued jobs that are in memory whole; the others are in the database until their turn comes | 100000 |\n\
            | `-keep` | ended jobs that are remembered | 10000 |\n\
            | `-keep-for` | for how long | `24h` |\n\
            | `-durability` | when an accepted job is on disk: `commit` (before the client is told), `interval` and a duration (within that time), \

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use torhost_dispatch::{AnswerError, Joining, Policy, Progress};
-use torhost_protocol::{Code, Handle, JobId, JobsQuery, State, SubmitOptions};
+use torhost_protocol::{Code, Handle, JobId, JobsQuery, Refusal, State, SubmitOptions};
 use torhost_tcl::{Error, Interp, Obj, Result};
 
 const OPTIONS: Options = Options("DISPATCH");
@@ -22,7 +22,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
            script, and needs no connection: the script itself may submit, and work.\n\n\
            The options are those of [`tor::coordinator serve`](tor-coordinator.md) for the engine, with the same defaults from the \
            topology: `-policy -policy-command -health-check -detector -phi-threshold -failover -attempts -backoff -max-backoff \
-           -max-losses -max-queued -keep -keep-for`, and `-on event prefix`. Jobs are in memory, unless `-journal` names a database or \
+           -max-losses -max-queued -max-resident -keep -keep-for`, and `-on event prefix`. Jobs are in memory, unless `-journal` names a database or \
            `-durability` says how to keep them; what a script is told of jobs is then kept before. A database that cannot be used is an \
            error with `-errorcode {TOR COORDINATOR JOURNAL}`.\n\n\
            | with the command `$d` | |\n|---|---|\n\
@@ -142,9 +142,7 @@ const METHODS: &[Method] = &[
         run: |_, dispatch, args| {
             let id = job(&args[0])?;
             let found = dispatch.call_kept(move |coordinator, _| coordinator.job_dict(id))?;
-            found
-                .map(|job| super::to_tcl(&job))
-                .map_err(|_| unknown_job(&args[0]))
+            found.map(|job| super::to_tcl(&job)).map_err(refused)
         },
     },
     Method {
@@ -160,7 +158,7 @@ const METHODS: &[Method] = &[
         run: |_, dispatch, args| {
             let id = job(&args[0])?;
             let state = dispatch.call_kept(move |coordinator, io| coordinator.cancel(io, id))?;
-            state.map(Obj::from).map_err(|_| unknown_job(&args[0]))
+            state.map(Obj::from).map_err(refused)
         },
     },
     Method {
@@ -316,12 +314,16 @@ fn submit(_: &Interp, dispatch: &Dispatch, args: &[Obj]) -> Result<Obj> {
             .map_err(|expected| OPTIONS.bad(format!("bad option {option} \"{value}\": {expected}")))?;
     }
     let job = dispatch.call_kept(move |coordinator, io| coordinator.submit(io, data, options))?;
-    job.map(|job| Obj::from(job.to_string()))
-        .map_err(|refusal| match refusal.code {
-            Code::UnknownJob => unknown_job(&Obj::from(refusal.text)),
-            Code::BadRequest => OPTIONS.bad(refusal.text),
-            code => error(&code.as_str().replace('-', "_").to_uppercase(), refusal.text),
-        })
+    job.map(|job| Obj::from(job.to_string())).map_err(refused)
+}
+
+/// What the coordinator says to a client, as an error.
+fn refused(refusal: Refusal) -> Error {
+    match refusal.code {
+        Code::UnknownJob => unknown_job(&Obj::from(refusal.text)),
+        Code::BadRequest => OPTIONS.bad(refusal.text),
+        code => error(&code.as_str().replace('-', "_").to_uppercase(), refusal.text),
+    }
 }
 
 fn worker(interp: &Interp, dispatch: &Dispatch, args: &[Obj]) -> Result<Obj> {

@@ -2,7 +2,7 @@
 use super::options::Options;
 use super::{Callback, topology};
 use crate::coordinator::{
-    Coordinator, Definition, EVENTS, Glob, Hooks, JournalSettings, Kept, Route, Routes, Serving, set_option,
+    Coordinator, Definition, EVENTS, Glob, Hooks, JournalSettings, Route, Routes, Serving, set_option,
 };
 use crate::reactor::Limits;
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -40,6 +40,7 @@ impl EngineSettings {
         "-max-backoff",
         "-max-losses",
         "-max-queued",
+        "-max-resident",
         "-keep",
         "-keep-for",
         "-durability",
@@ -67,6 +68,7 @@ impl EngineSettings {
             max_backoff: retry.max_backoff.0,
             max_losses: retry.max_losses,
             max_queued: limits.max_queued as usize,
+            max_resident: limits.max_resident as usize,
             keep: results.keep as usize,
             keep_for: results.keep_for.0,
             ..Config::default()
@@ -120,6 +122,7 @@ impl EngineSettings {
             "-max-backoff" => config.max_backoff = options.duration(option, value, 0)?,
             "-max-losses" => config.max_losses = options.whole(option, value, 1, 1000)? as u32,
             "-max-queued" => config.max_queued = options.whole(option, value, 1, 100_000_000)? as usize,
+            "-max-resident" => config.max_resident = options.whole(option, value, 1, 100_000_000)? as usize,
             "-keep" => config.keep = options.whole(option, value, 0, 100_000_000)? as usize,
             "-keep-for" => config.keep_for = options.duration(option, value, 1000)?,
             "-durability" => {
@@ -156,12 +159,11 @@ impl EngineSettings {
             Durability::Interval(interval) => Some(Sync::Interval(interval.0)),
             Durability::None => None,
         };
-        let kept = sync.map(|sync| Kept::open(JournalSettings { path, sync }));
-        let kept = kept.transpose().map_err(|error| {
-            Error::new(format!("cannot keep jobs: {error}")).with_code(["TOR", "COORDINATOR", "JOURNAL"])
-        })?;
+        let journal = sync.map(|sync| JournalSettings { path, sync });
         let (config, chooser) = self.config();
-        Ok(Coordinator::new(config, chooser, kept))
+        Coordinator::new(config, chooser, journal).map_err(|error| {
+            Error::new(format!("cannot keep jobs: {error}")).with_code(["TOR", "COORDINATOR", "JOURNAL"])
+        })
     }
 
     /// The settings, and whom to ask for workers.

@@ -313,6 +313,7 @@ fn policy(args: &[Obj]) -> Result<Obj> {
             ("max_connections", Obj::from(limits.max_connections)),
             ("max_pending", Obj::from(limits.max_pending.0)),
             ("max_queued", Obj::from(limits.max_queued)),
+            ("max_resident", Obj::from(limits.max_resident)),
         ]),
         "retry" => Obj::dict([
             ("attempts", Obj::from(retry.attempts)),
