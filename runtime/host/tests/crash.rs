@@ -5,21 +5,22 @@
 //! the client was told must be what is there. `CRASH_ROUNDS` is how often something is killed, `CRASH_SEED` what is.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod support;
+
 use rusqlite::{Connection, OpenFlags};
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
+use support::{PATIENCE, Running, setting};
 
 /// How many jobs are on their way at most, as far as this connection is to be told of them.
 const WINDOW: usize = 64;
-/// How long something may take that is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 const COORDINATOR: &str = "package require tor 1
 tor::coordinator serve -port [lindex $argv 0] -durability [lindex $argv 1] -backoff 0 -attempts 1000 -max-losses 1000 -keep 100000000
@@ -40,16 +41,6 @@ struct Told {
     /// By job, what was submitted.
     accepted: HashMap<u64, u64>,
     results: HashMap<u64, String>,
-}
-
-/// A program that is killed when this is dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
 }
 
 fn start(folder: &Path, script: &str, arguments: &[&str]) -> Running {
@@ -80,10 +71,6 @@ impl Random {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (mixed ^ (mixed >> 31)) % most
     }
-}
-
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |value| value.parse().unwrap())
 }
 
 /// Submits numbers until it is told to stop, and connects again whenever it must.

@@ -6,11 +6,12 @@
 //!
 //! The journal knows nothing of sockets, clients or Tcl, and nothing of what a record means for a promise: that is the host's.
 //!
-//! Start reading at [`Journal`]. `schema.sql` is the database, `store` the file and its transactions, `row` how a job is a row and how one
+//! Start reading at [`Journal`]. `schema.sql` is the database, `store` the file and its transactions, `lock` whose it is, `row` how a job is a row and how one
 //! that was damaged is noticed.
 #![forbid(unsafe_code)]
 
 mod journal;
+mod lock;
 mod row;
 mod store;
 

@@ -1,9 +1,10 @@
 //! The file: who may open it, its version, and its transactions.
 use crate::journal::{Batch, Note};
+use crate::lock::Lock;
 use crate::row::{self, COLUMNS, INSERT, UPDATE, micros};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
-use std::fs::{File, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use torhost_dispatch::Stored;
@@ -19,6 +20,10 @@ const EVENTS: i64 = 10_000;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// So many pages of the log, of 4 KiB, are copied into the database at a time.
 const CHECKPOINT_PAGES: i64 = 4000;
+/// As long as the log is then, in bytes: a page has a header of 24.
+const CHECKPOINT_BYTES: u64 = CHECKPOINT_PAGES as u64 * (4096 + 24);
+/// The setting that counts batches.
+const BATCHES: &str = "batches";
 
 /// What is wrong with a journal.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +63,25 @@ pub enum Error {
     /// What is read is not what was written.
     #[error("the database is damaged: {0}; it must be restored from a backup")]
     Damaged(String),
+    /// Batches are missing that were written.
+    #[error(
+        "the database is damaged: it has {found} of {kept} batches that were written, so its log, {path}-wal, was damaged or removed; \
+         restore a backup in place of it and of all files {path}-*, and remove {path}.lock; without a backup, remove only that to go on \
+         without what is lost"
+    )]
+    Behind {
+        /// The database.
+        path: PathBuf,
+        /// How many batches it has.
+        found: u64,
+        /// How many it must have had.
+        kept: u64,
+    },
+    /// The log cannot be put into the database, as someone reads it.
+    #[error(
+        "a sync has failed, and the log cannot be begun anew while another program reads the database; end that program"
+    )]
+    Read,
     /// Something else that SQLite says.
     #[error(transparent)]
     Sql(rusqlite::Error),
@@ -82,16 +106,37 @@ pub enum Access {
     Write,
 }
 
+/// Whether the log may have gaps on the disk that cannot be seen.
+///
+/// When a sync has failed, the system may take what it could not write for written, so that the next sync succeeds without it. SQLite writes
+/// a batch again then, but not those before it. If one of them was not synced, it may be missing after a power failure, and with
+/// it all that comes later in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doubt {
+    None,
+    /// What an earlier life has left was not synced by this one.
+    Inherited,
+    /// A sync has failed that was to include earlier batches.
+    Failed,
+}
+
 /// An open database.
 #[derive(Debug)]
 pub struct Store {
     db: Connection,
+    /// The log.
+    log: PathBuf,
     /// Jobs up to this number are in the database, or were.
     last_job: u64,
-    /// Whether commits are synced.
-    syncs: bool,
+    /// How many batches have been written.
+    batches: u64,
+    /// Whether commits are synced; none if that is not known.
+    syncs: Option<bool>,
+    /// Whether there are batches that were not synced.
+    unsynced: bool,
+    doubt: Doubt,
     /// Held as long as this is open to write.
-    _lock: Option<File>,
+    lock: Option<Lock>,
 }
 
 impl Store {
@@ -105,7 +150,7 @@ impl Store {
             Access::Read => None,
             Access::Write => {
                 make_folder(path)?;
-                Some(lock(path)?)
+                Some(Lock::take(path)?)
             }
         };
         let flags = match access {
@@ -122,11 +167,17 @@ impl Store {
         let db =
             Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(cannot)?;
         db.busy_timeout(PATIENCE).map_err(cannot)?;
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
         let mut store = Store {
             db,
+            log: log.into(),
             last_job: 0,
-            syncs: true,
-            _lock: lock,
+            batches: 0,
+            syncs: None,
+            unsynced: false,
+            doubt: Doubt::Inherited,
+            lock,
         };
         store.prepare(path, access).map_err(|error| match error {
             Error::Sql(error) => cannot(error),
@@ -154,17 +205,31 @@ impl Store {
         if access == Access::Read {
             return Ok(());
         }
+        // A database that is refused stays as it is.
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         db.pragma_update(None, "journal_mode", "wal")?;
-        // A commit is on disk when it returns.
-        db.pragma_update(None, "synchronous", "full")?;
-        db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        // So that a log that had to grow is cut when it begins anew.
+        db.pragma_update(None, "journal_size_limit", CHECKPOINT_BYTES as i64)?;
         db.pragma_update(None, "cache_size", -16_000)?;
+        self.set_sync(true)?;
+        let db = &mut self.db;
         if version < 1 {
             let make = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
             make.execute_batch(include_str!("schema.sql"))?;
             make.pragma_update(None, "application_id", APPLICATION)?;
             make.pragma_update(None, "user_version", VERSION)?;
             make.commit()?;
+        }
+        let batches = self.setting(BATCHES)?;
+        self.batches = batches.map_or(0, |batches| batches.parse().unwrap_or(0));
+        let kept = self.lock.as_ref().map_or(0, Lock::kept);
+        // Whoever has removed the whole database wants a new one.
+        if version >= 1 && self.batches < kept {
+            return Err(Error::Behind {
+                path: path.into(),
+                found: self.batches,
+                kept,
+            });
         }
         self.last_job = self
             .db
@@ -233,19 +298,36 @@ impl Store {
         &self.db
     }
 
-    /// Writes a batch, as one transaction, and returns when it is on disk; or has left this process, if `sync` is false.
+    /// Writes a batch, as one transaction, and returns when it is on disk, with all before it; or has left this process, if `sync` is false.
     ///
     /// # Errors
     /// Nothing of it is written then, and it may be tried again.
     pub fn write(&mut self, batch: &Batch, sync: bool) -> Result<(), Error> {
-        if std::mem::replace(&mut self.syncs, sync) != sync {
-            self.db
-                .pragma_update(None, "synchronous", if sync { "full" } else { "normal" })?;
+        self.set_sync(sync)?;
+        if sync {
+            self.settle()?;
         }
+        let written = self.commit(batch);
+        match (&written, sync) {
+            (Ok(()), true) => {
+                self.unsynced = false;
+                if let Some(lock) = &self.lock {
+                    lock.keep(self.batches);
+                }
+            }
+            (Ok(()), false) => self.unsynced = true,
+            (Err(_), true) if self.unsynced => self.doubt = Doubt::Failed,
+            (Err(_), _) => {}
+        }
+        written
+    }
+
+    fn commit(&mut self, batch: &Batch) -> Result<(), Error> {
         let transaction = self
             .db
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut last_job = self.last_job;
+        let batches = self.batches + 1;
         {
             let mut insert = transaction.prepare_cached(INSERT)?;
             let mut update = transaction.prepare_cached(UPDATE)?;
@@ -267,17 +349,60 @@ impl Store {
             for note in &batch.notes {
                 write_note(&transaction, note)?;
             }
+            write_note(
+                &transaction,
+                &Note::Setting(BATCHES.to_owned(), batches.to_string()),
+            )?;
         }
         transaction.commit()?;
-        self.last_job = last_job;
+        (self.last_job, self.batches) = (last_job, batches);
         Ok(())
     }
 
-    /// Puts all that is in the log into the database.
-    pub(crate) fn checkpoint(&self) -> Result<(), Error> {
+    /// Has commits synced, or not. A checkpoint that a commit brings about fails silently, and so must have nothing to sync in the log.
+    fn set_sync(&mut self, sync: bool) -> Result<(), Error> {
+        if self.syncs == Some(sync) {
+            return Ok(());
+        }
+        self.syncs = None;
+        let (synchronous, pages) = if sync {
+            ("full", CHECKPOINT_PAGES)
+        } else {
+            ("normal", 0)
+        };
+        self.db.pragma_update(None, "synchronous", synchronous)?;
+        self.db.pragma_update(None, "wal_autocheckpoint", pages)?;
+        self.syncs = Some(sync);
+        Ok(())
+    }
+
+    /// Whether so much was written without a sync that it is time for one.
+    pub(crate) fn is_long(&self) -> bool {
+        std::fs::metadata(&self.log).is_ok_and(|log| log.len() > 4 * CHECKPOINT_BYTES)
+    }
+
+    /// Sees that all that was written so far is on disk: if there is doubt about the log, it is put into the database, which writes it anew.
+    fn settle(&mut self) -> Result<(), Error> {
+        if self.doubt == Doubt::None {
+            return Ok(());
+        }
+        let is_busy = self.checkpoint()?;
+        match self.doubt {
+            Doubt::Failed if is_busy => return Err(Error::Read),
+            Doubt::Inherited if is_busy => {
+                log::warn!("another program reads the journal, so that its log is not begun anew");
+            }
+            _ => {}
+        }
+        self.doubt = Doubt::None;
+        Ok(())
+    }
+
+    /// Puts all that is in the log into the database. Returns whether something is left, as others read it.
+    pub(crate) fn checkpoint(&self) -> Result<bool, Error> {
         Ok(self
             .db
-            .query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()))?)
+            .query_row("pragma wal_checkpoint(truncate)", [], |row| row.get(0))?)
     }
 }
 
@@ -353,51 +478,31 @@ fn runs(ids: &[JobId]) -> Vec<(u64, u64)> {
     runs
 }
 
+/// Makes the folder of a database that is not there yet, so that it outlives a power failure.
 fn make_folder(path: &Path) -> Result<(), Error> {
     let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
         return Ok(());
     };
-    std::fs::create_dir_all(folder).map_err(|error| Error::Open {
+    if path.exists() {
+        return Ok(());
+    }
+    let cannot = |error: std::io::Error| Error::Open {
         path: folder.into(),
         reason: error.to_string(),
-    })
-}
-
-/// Takes the lock of a database. The system gives it back when this process ends, however it does.
-fn lock(path: &Path) -> Result<File, Error> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".lock");
-    let cannot = |error: std::io::Error| Error::Open {
-        path: PathBuf::from(&beside),
-        reason: error.to_string(),
     };
-    let mut file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&beside)
-        .map_err(cannot)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            // It is only for the message.
-            let _ = file.read_to_string(&mut holder);
-            let holder = holder.trim();
-            return Err(Error::InUse {
-                path: path.into(),
-                holder: if holder.is_empty() {
-                    String::new()
-                } else {
-                    format!(" (process {holder})")
-                },
-            });
+    // Its own folder, which may have been made a moment ago, and those of folders that are made here.
+    let made = folder.ancestors().take_while(|folder| !folder.exists()).count();
+    std::fs::create_dir_all(folder).map_err(cannot)?;
+    for parent in folder.ancestors().skip(1).take(made.max(1)) {
+        let parent = if parent.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            parent
+        };
+        // A folder that may not be read cannot be synced.
+        if let Ok(parent) = File::open(parent) {
+            parent.sync_all().map_err(cannot)?;
         }
-        Err(TryLockError::Error(error)) => return Err(cannot(error)),
     }
-    file.set_len(0).map_err(cannot)?;
-    file.rewind().map_err(cannot)?;
-    writeln!(file, "{}", std::process::id()).map_err(cannot)?;
-    Ok(file)
+    Ok(())
 }

@@ -8,7 +8,7 @@ use crate::reactor::Limits;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use torhost_dispatch::{Config, Detection, Policy};
-use torhost_journal::Sync;
+use torhost_journal::{Error as JournalError, Sync};
 use torhost_protocol::SubmitOptions;
 use torhost_schedule::{Missed, Schedule};
 use torhost_tcl::{Error, Interp, Obj, Result};
@@ -156,9 +156,19 @@ impl EngineSettings {
             Durability::Interval(interval) => Some(Sync::Interval(interval.0)),
             Durability::None => None,
         };
+        let file = path.display().to_string();
         let kept = sync.map(|sync| Kept::open(JournalSettings { path, sync }));
         let kept = kept.transpose().map_err(|error| {
-            Error::new(format!("cannot keep jobs: {error}")).with_code(["TOR", "COORDINATOR", "JOURNAL"])
+            let whose = match error {
+                JournalError::Damaged(_) | JournalError::Sql(_) => format!(" in {file}"),
+                // These name it.
+                _ => String::new(),
+            };
+            Error::new(format!("cannot keep jobs{whose}: {error}")).with_code([
+                "TOR",
+                "COORDINATOR",
+                "JOURNAL",
+            ])
         })?;
         let (config, chooser) = self.config();
         Ok(Coordinator::new(config, chooser, kept))
