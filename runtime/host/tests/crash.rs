@@ -12,12 +12,12 @@ use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
-use support::{PATIENCE, Running, setting};
+use support::{PATIENCE, Random, setting};
 
 /// How many jobs are on their way at most, as far as this connection is to be told of them.
 const WINDOW: usize = 64;
@@ -43,6 +43,16 @@ struct Told {
     results: HashMap<u64, String>,
 }
 
+/// A program that is killed when this is dropped.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
 fn start(folder: &Path, script: &str, arguments: &[&str]) -> Running {
     let log = std::fs::File::options()
         .create(true)
@@ -58,19 +68,6 @@ fn start(folder: &Path, script: &str, arguments: &[&str]) -> Running {
         .stderr(log)
         .spawn();
     Running(child.unwrap())
-}
-
-/// Numbers that look random and follow from a seed (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, most: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % most
-    }
 }
 
 /// Submits numbers until it is told to stop, and connects again whenever it must.

@@ -4,6 +4,8 @@
 //! tell this from damage to a page in the middle, with which all later transactions vanish without a word. So the number of batches that are
 //! certainly on disk is noted here, after each sync. The note itself is not synced. It may be behind after a power failure, and then tells
 //! less; it is never ahead of the disk.
+//!
+//! It also says whether a sync has failed since. What such a sync was to write may look written, to a later life as well, until the power fails.
 use crate::store::Error;
 use std::fs::{File, TryLockError};
 use std::io::Read as _;
@@ -14,7 +16,10 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub(crate) struct Lock {
     file: File,
+    /// How many batches are certainly on disk.
     kept: u64,
+    /// Whether the log may have what is not on disk.
+    is_suspect: bool,
 }
 
 impl Lock {
@@ -54,40 +59,63 @@ impl Lock {
             });
         }
         read.map_err(cannot)?;
-        let kept = lines.next().and_then(parse).unwrap_or(0);
-        let lock = Lock { file, kept };
-        lock.write(kept).map_err(cannot)?;
+        let (kept, is_suspect) = lines.next().and_then(parse).unwrap_or((0, true));
+        let lock = Lock {
+            file,
+            kept,
+            is_suspect,
+        };
+        // Until something has been synced.
+        lock.write(true).map_err(cannot)?;
         Ok(lock)
     }
 
-    /// How many batches were on disk when the lock was taken, as far as is known.
+    /// How many batches are on disk, as far as is known.
     pub(crate) fn kept(&self) -> u64 {
         self.kept
     }
 
-    /// Notes how many batches are on disk.
-    pub(crate) fn keep(&self, batches: u64) {
-        // What is not noted is only not compared.
-        if let Err(error) = self.write(batches) {
+    /// Whether the log may have what is not on disk.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.is_suspect
+    }
+
+    /// Notes how many batches are on disk, and so all of the log.
+    pub(crate) fn keep(&mut self, batches: u64) {
+        (self.kept, self.is_suspect) = (batches, false);
+        self.note();
+    }
+
+    /// Notes that a sync has failed.
+    pub(crate) fn suspect(&mut self) {
+        self.is_suspect = true;
+        self.note();
+    }
+
+    fn note(&self) {
+        // What is not noted is only not known later.
+        if let Err(error) = self.write(self.is_suspect) {
             log::debug!("cannot note what is in the journal: {error}");
         }
     }
 
     /// In one piece, and always as long, so that no part of an earlier note is left.
-    fn write(&self, batches: u64) -> std::io::Result<()> {
-        let text = format!("{:<10}\n{}\n", std::process::id(), line(batches));
+    fn write(&self, is_suspect: bool) -> std::io::Result<()> {
+        let text = format!("{:<10}\n{}\n", std::process::id(), line(self.kept, is_suspect));
         self.file.write_all_at(text.as_bytes(), 0)
     }
 }
 
-fn line(batches: u64) -> String {
-    let text = format!("{batches:020} batches");
+fn line(batches: u64, is_suspect: bool) -> String {
+    let log = if is_suspect { "suspect" } else { "trusted" };
+    let text = format!("{batches:020} batches, log {log}");
     let sum = crc32fast::hash(text.as_bytes());
     format!("{text} {sum:08x}")
 }
 
-/// The number in what [`line`] made; none if it is anything else.
-fn parse(text: &str) -> Option<u64> {
+/// What [`line`] was given; none if it did not make this.
+fn parse(text: &str) -> Option<(u64, bool)> {
     let batches = text.split(' ').next()?.parse().ok()?;
-    (line(batches) == text).then_some(batches)
+    let is_suspect = text.contains("suspect");
+    (line(batches, is_suspect) == text).then_some((batches, is_suspect))
 }

@@ -5,6 +5,8 @@ use crate::row::{self, COLUMNS, INSERT, UPDATE, micros};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use torhost_dispatch::Stored;
@@ -77,11 +79,6 @@ pub enum Error {
         /// How many it must have had.
         kept: u64,
     },
-    /// The log cannot be put into the database, as someone reads it.
-    #[error(
-        "a sync has failed, and the log cannot be begun anew while another program reads the database; end that program"
-    )]
-    Read,
     /// Something else that SQLite says.
     #[error(transparent)]
     Sql(rusqlite::Error),
@@ -106,20 +103,6 @@ pub enum Access {
     Write,
 }
 
-/// Whether the log may have gaps on the disk that cannot be seen.
-///
-/// When a sync has failed, the system may take what it could not write for written, so that the next sync succeeds without it. SQLite writes
-/// a batch again then, but not those before it. If one of them was not synced, it may be missing after a power failure, and with
-/// it all that comes later in the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Doubt {
-    None,
-    /// What an earlier life has left was not synced by this one.
-    Inherited,
-    /// A sync has failed that was to include earlier batches.
-    Failed,
-}
-
 /// An open database.
 #[derive(Debug)]
 pub struct Store {
@@ -134,7 +117,8 @@ pub struct Store {
     syncs: Option<bool>,
     /// Whether there are batches that were not synced.
     unsynced: bool,
-    doubt: Doubt,
+    /// Whether a sync has failed that was to include earlier batches.
+    doubt: bool,
     /// Held as long as this is open to write.
     lock: Option<Lock>,
 }
@@ -153,6 +137,12 @@ impl Store {
                 Some(Lock::take(path)?)
             }
         };
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        let log = PathBuf::from(log);
+        if lock.as_ref().is_some_and(Lock::is_suspect) {
+            write_again(&log)?;
+        }
         let flags = match access {
             Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
             Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
@@ -167,16 +157,14 @@ impl Store {
         let db =
             Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(cannot)?;
         db.busy_timeout(PATIENCE).map_err(cannot)?;
-        let mut log = path.as_os_str().to_owned();
-        log.push("-wal");
         let mut store = Store {
             db,
-            log: log.into(),
+            log,
             last_job: 0,
             batches: 0,
             syncs: None,
             unsynced: false,
-            doubt: Doubt::Inherited,
+            doubt: false,
             lock,
         };
         store.prepare(path, access).map_err(|error| match error {
@@ -308,16 +296,19 @@ impl Store {
             self.settle()?;
         }
         let written = self.commit(batch);
-        match (&written, sync) {
-            (Ok(()), true) => {
-                self.unsynced = false;
-                if let Some(lock) = &self.lock {
-                    lock.keep(self.batches);
-                }
+        if !sync {
+            self.unsynced |= written.is_ok();
+        } else if written.is_ok() {
+            self.unsynced = false;
+            if let Some(lock) = &mut self.lock {
+                lock.keep(self.batches);
             }
-            (Ok(()), false) => self.unsynced = true,
-            (Err(_), true) if self.unsynced => self.doubt = Doubt::Failed,
-            (Err(_), _) => {}
+        } else {
+            // This batch is written anew, those before it are not.
+            self.doubt |= self.unsynced;
+            if let Some(lock) = &mut self.lock {
+                lock.suspect();
+            }
         }
         written
     }
@@ -381,28 +372,20 @@ impl Store {
         std::fs::metadata(&self.log).is_ok_and(|log| log.len() > 4 * CHECKPOINT_BYTES)
     }
 
-    /// Sees that all that was written so far is on disk: if there is doubt about the log, it is put into the database, which writes it anew.
+    /// Sees that a log of which there is doubt is on disk.
     fn settle(&mut self) -> Result<(), Error> {
-        if self.doubt == Doubt::None {
-            return Ok(());
+        if self.doubt {
+            write_again(&self.log)?;
+            self.doubt = false;
         }
-        let is_busy = self.checkpoint()?;
-        match self.doubt {
-            Doubt::Failed if is_busy => return Err(Error::Read),
-            Doubt::Inherited if is_busy => {
-                log::warn!("another program reads the journal, so that its log is not begun anew");
-            }
-            _ => {}
-        }
-        self.doubt = Doubt::None;
         Ok(())
     }
 
-    /// Puts all that is in the log into the database. Returns whether something is left, as others read it.
-    pub(crate) fn checkpoint(&self) -> Result<bool, Error> {
+    /// Puts all that is in the log into the database, as far as nobody reads it.
+    pub(crate) fn checkpoint(&self) -> Result<(), Error> {
         Ok(self
             .db
-            .query_row("pragma wal_checkpoint(truncate)", [], |row| row.get(0))?)
+            .query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()))?)
     }
 }
 
@@ -476,6 +459,34 @@ fn runs(ids: &[JobId]) -> Vec<(u64, u64)> {
         }
     }
     runs
+}
+
+/// Writes a log as it is, if there is one, and syncs it.
+///
+/// When a sync has failed, the system may take what it could not write for written, so that the next sync succeeds without it. SQLite writes
+/// a batch again then, but not those before it. If one of them had not been synced, it may be missing after a power failure, and with it all
+/// that is later in the log.
+fn write_again(log: &Path) -> Result<(), Error> {
+    let write = || {
+        let log = match File::options().read(true).write(true).open(log) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            log => log?,
+        };
+        let mut bytes = vec![0; 1 << 20];
+        let mut at = 0;
+        loop {
+            let read = log.read_at(&mut bytes, at)?;
+            if read == 0 {
+                return log.sync_data();
+            }
+            log.write_all_at(&bytes[..read], at)?;
+            at += read as u64;
+        }
+    };
+    write().map_err(|error: std::io::Error| Error::Open {
+        path: log.into(),
+        reason: error.to_string(),
+    })
 }
 
 /// Makes the folder of a database that is not there yet, so that it outlives a power failure.

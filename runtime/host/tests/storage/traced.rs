@@ -40,8 +40,8 @@ pub enum Trace<'a> {
     None,
     /// With calls on the journal's files that fail, and a record of the calls of that kind.
     Fault(&'a Fault),
-    /// With a record of all that is written anywhere, and these faults.
-    Record(&'a [Fault]),
+    /// With a record of all that is written anywhere, and perhaps a fault.
+    Record(Option<&'a Fault>),
 }
 
 pub struct Coordinator {
@@ -70,11 +70,11 @@ impl Coordinator {
                 strace.arg(program);
                 strace
             }
-            Trace::Record(faults) => {
+            Trace::Record(fault) => {
                 let mut strace = strace(folder);
                 strace.args(["-xx", "-ttt", "--string-limit=2000000"]);
                 strace.arg(format!("--trace={CALLS}"));
-                for fault in *faults {
+                if let Some(fault) = fault {
                     strace.arg(format!("--inject={fault}"));
                 }
                 strace.arg(program);
