@@ -143,6 +143,8 @@ impl Store {
         if lock.as_ref().is_some_and(Lock::is_suspect) {
             write_again(&log)?;
         }
+        // Whoever has removed a database wants a new one.
+        let is_new = std::fs::metadata(path).map_or(true, |file| file.len() == 0);
         let flags = match access {
             Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
             Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
@@ -167,14 +169,14 @@ impl Store {
             doubt: false,
             lock,
         };
-        store.prepare(path, access).map_err(|error| match error {
+        store.prepare(path, access, is_new).map_err(|error| match error {
             Error::Sql(error) => cannot(error),
             other => other,
         })?;
         Ok(store)
     }
 
-    fn prepare(&mut self, path: &Path, access: Access) -> Result<(), Error> {
+    fn prepare(&mut self, path: &Path, access: Access, is_new: bool) -> Result<(), Error> {
         let db = &mut self.db;
         let number = |name: &str| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         let (application, version) = (number("application_id")?, number("user_version")?);
@@ -195,6 +197,19 @@ impl Store {
         }
         // A database that is refused stays as it is.
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        if version > 0 {
+            let batches = self.setting(BATCHES)?;
+            self.batches = batches.map_or(0, |batches| batches.parse().unwrap_or(0));
+        }
+        let kept = self.lock.as_ref().map_or(0, Lock::kept);
+        if !is_new && self.batches < kept {
+            return Err(Error::Behind {
+                path: path.into(),
+                found: self.batches,
+                kept,
+            });
+        }
+        let db = &mut self.db;
         db.pragma_update(None, "journal_mode", "wal")?;
         // So that a log that had to grow is cut when it begins anew.
         db.pragma_update(None, "journal_size_limit", CHECKPOINT_BYTES as i64)?;
@@ -207,17 +222,6 @@ impl Store {
             make.pragma_update(None, "application_id", APPLICATION)?;
             make.pragma_update(None, "user_version", VERSION)?;
             make.commit()?;
-        }
-        let batches = self.setting(BATCHES)?;
-        self.batches = batches.map_or(0, |batches| batches.parse().unwrap_or(0));
-        let kept = self.lock.as_ref().map_or(0, Lock::kept);
-        // Whoever has removed the whole database wants a new one.
-        if version >= 1 && self.batches < kept {
-            return Err(Error::Behind {
-                path: path.into(),
-                found: self.batches,
-                kept,
-            });
         }
         self.last_job = self
             .db

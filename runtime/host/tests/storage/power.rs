@@ -57,8 +57,9 @@ fn fail_after_failed_syncs(name: &str, durability: &str) {
     // How many there are with an interval depends on how long the history takes.
     let most = if setting("STORAGE_ALL", 0) == 0 { 3 } else { 12 };
     let tried = (2..=most).filter(|when| {
-        let fault = format!("fdatasync:error=EIO:when={when}");
-        fail_everywhere(name, durability, Some(&fault))
+        let once = format!("fdatasync:error=EIO:when={when}");
+        let ever = format!("{once}+");
+        fail_everywhere(name, durability, Some(&once)) && fail_everywhere(name, durability, Some(&ever))
     });
     assert!(tried.count() > 0, "no sync has failed");
 }
@@ -85,8 +86,10 @@ fn fail_everywhere(name: &str, durability: &str, fault: Option<&Fault>) -> bool 
     live(None, &mut |_| {});
     let was_fault = live(fault, &mut |port| {
         work(port, &[]);
-        let mut client = Client::new(port, false);
-        client.run().unwrap();
+        let lasts = fault.is_some_and(|fault| fault.ends_with('+'));
+        let mut client = Client::new(port, lasts);
+        let end = client.run();
+        assert!(lasts || end.is_ok(), "{end:?}");
         told = client.told;
     });
     live(None, &mut |port| verify(port, &told));
