@@ -110,7 +110,7 @@ fn count_calls(folder: &Path, call: &str, is_old: bool) -> usize {
     let port = coordinator.port().unwrap();
     work(port, &[]);
     Client::new(port, false).run().unwrap();
-    coordinator.kill();
+    coordinator.stop();
     let mut calls: BTreeMap<String, usize> = BTreeMap::new();
     for line in record(folder)
         .lines()
@@ -135,11 +135,13 @@ fn try_fault(folder: &Path, fault: &Fault, lasts: bool, count: &Mutex<Count>) {
 /// A life with a fault, until the history is over, or there is no use in waiting. Returns what the client was told.
 fn live_with(folder: &Path, fault: &Fault, lasts: bool, count: &Mutex<Count>) -> Told {
     let mut coordinator = Coordinator::start(folder, "commit", &Trace::Fault(fault));
+    let mut stops = false;
     let told = match coordinator.port() {
         Ok(port) => {
             work(port, &[]);
             let mut client = Client::new(port, lasts);
             let end = client.run();
+            stops = end.is_ok();
             if let Err(refused) = &end {
                 count.lock().unwrap().refused += 1;
                 let reason = &refused.0;
@@ -162,7 +164,12 @@ fn live_with(folder: &Path, fault: &Fault, lasts: bool, count: &Mutex<Count>) ->
     };
     let said = coordinator.said();
     assert!(!said.contains("panicked"), "{fault}: {said}");
-    coordinator.kill();
+    if stops {
+        // The log is put into the database, unless that fails; then the next life does.
+        coordinator.stop();
+    } else {
+        coordinator.kill();
+    }
     let mut count = count.lock().unwrap();
     count.runs += 1;
     count.failed += usize::from(record(folder).contains("(INJECTED)"));

@@ -70,21 +70,25 @@ fn fail_everywhere(name: &str, durability: &str, fault: Option<&Fault>) -> bool 
     require_strace();
     let folder = folder(name);
     let mut events = Vec::new();
-    let mut live = |fault: Option<&Fault>, then: &mut dyn FnMut(u16)| {
+    let mut live = |fault: Option<&Fault>, stops: bool, then: &mut dyn FnMut(u16)| {
         let mut coordinator = Coordinator::start(&folder, durability, &Trace::Record(fault));
         let started = coordinator.port();
         match &started {
             Ok(port) => then(*port),
             Err((_, said)) => assert!(fault.is_some(), "{said}"),
         }
-        coordinator.kill();
+        if stops {
+            coordinator.stop();
+        } else {
+            coordinator.kill();
+        }
         let record = record(&folder);
         events.extend(read(&record, &folder));
         record.contains("(INJECTED)")
     };
     let mut told = Told::default();
-    live(None, &mut |_| {});
-    let was_fault = live(fault, &mut |port| {
+    live(None, false, &mut |_| {});
+    let was_fault = live(fault, false, &mut |port| {
         work(port, &[]);
         let lasts = fault.is_some_and(|fault| fault.ends_with('+'));
         let mut client = Client::new(port, lasts);
@@ -92,7 +96,9 @@ fn fail_everywhere(name: &str, durability: &str, fault: Option<&Fault>) -> bool 
         assert!(lasts || end.is_ok(), "{end:?}");
         told = client.told;
     });
-    live(None, &mut |port| verify(port, &told));
+    // The log is put into the database, and begun anew.
+    live(None, true, &mut |port| verify(port, &told));
+    live(None, false, &mut |port| verify(port, &told));
 
     let waits_for_sync = durability == "commit";
     let counts = thread::scope(|scope| {

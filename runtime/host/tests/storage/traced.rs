@@ -9,10 +9,17 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// It serves until it is told to stop, and then ends its engine and waits until the journal is free.
 const COORDINATOR: &str = "package require tor 1
-puts [tor::coordinator serve -port 0 -durability [lindex $argv 0] -backoff 0]
+set engine [tor::dispatch create -durability [lindex $argv 0] -backoff 0]
+puts [tor::coordinator serve -port 0 -dispatch $engine]
 flush stdout
-vwait forever
+gets stdin
+$engine destroy
+while {[catch {tor::dispatch create -durability [lindex $argv 0]} message] && [string match {*is in use*} $message]} {
+    after 1
+}
+exit
 ";
 
 /// What is traced: a call of which nothing is said is not known to the tests.
@@ -85,7 +92,7 @@ impl Coordinator {
         let child = command
             .args(["coordinator.tor", durability])
             .current_dir(folder)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(errors)
             .spawn()
@@ -120,13 +127,16 @@ impl Coordinator {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(
-                began.elapsed() < PATIENCE,
-                "it neither serves nor ends: {}",
-                self.said()
-            );
+            assert!(began.elapsed() < PATIENCE, "it does not end: {}", self.said());
             thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// Has it stop as it should.
+    pub fn stop(mut self) {
+        drop(self.child.stdin.take());
+        let status = self.ended();
+        assert!(status.success(), "{status}: {}", self.said());
     }
 
     /// Kills it as a crash would.
