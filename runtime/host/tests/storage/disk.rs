@@ -82,8 +82,8 @@ impl Disk {
     pub fn apply(&mut self, operation: &Operation) {
         match operation {
             // It may be there already.
-            Operation::Make(path) => drop(self.enter(path, Some(Vec::new()))),
-            Operation::MakeFolder(path) => drop(self.enter(path, None)),
+            Operation::Make(path) => self.enter(path, Some(Vec::new())),
+            Operation::MakeFolder(path) => self.enter(path, None),
             Operation::Remove(path) => {
                 self.names.remove(path);
                 self.changes.push(Change::Leave(path.clone()));

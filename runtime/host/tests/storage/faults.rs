@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-/// The calls that can fail, how, and whether each is tried or only some of them.
+/// The calls that can fail, and how.
 const KINDS: [(&str, &str); 8] = [
     ("pwrite64", "EIO"),
     ("pwrite64", "ENOSPC"),
