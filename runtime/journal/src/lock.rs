@@ -5,7 +5,8 @@
 //! certainly on disk is noted here, after each sync. The note itself is not synced. It may be behind after a power failure, and then tells
 //! less; it is never ahead of the disk.
 //!
-//! It also says whether a sync has failed since. What such a sync was to write may look written, to a later life as well, until the power fails.
+//! It also says whether more was written since, which a later life cannot trust: if a sync of it has failed, it may look written until the
+//! power fails.
 use crate::store::Error;
 use std::fs::{File, TryLockError};
 use std::io::Read as _;
@@ -18,7 +19,9 @@ pub(crate) struct Lock {
     file: File,
     /// How many batches are certainly on disk.
     kept: u64,
-    /// Whether the log may have what is not on disk.
+    /// Whether the log may have had what is not on disk when the lock was taken.
+    was_suspect: bool,
+    /// Whether it may now, as far as it is noted.
     is_suspect: bool,
 }
 
@@ -59,14 +62,15 @@ impl Lock {
             });
         }
         read.map_err(cannot)?;
-        let (kept, is_suspect) = lines.next().and_then(parse).unwrap_or((0, true));
+        let (kept, was_suspect) = lines.next().and_then(parse).unwrap_or((0, true));
         let lock = Lock {
             file,
             kept,
-            is_suspect,
+            was_suspect,
+            // Until something has been synced.
+            is_suspect: true,
         };
-        // Until something has been synced.
-        lock.write(true).map_err(cannot)?;
+        lock.write().map_err(cannot)?;
         Ok(lock)
     }
 
@@ -75,9 +79,17 @@ impl Lock {
         self.kept
     }
 
-    /// Whether the log may have what is not on disk.
-    pub(crate) fn is_suspect(&self) -> bool {
-        self.is_suspect
+    /// Whether the log may have had what is not on disk when the lock was taken.
+    pub(crate) fn was_suspect(&self) -> bool {
+        self.was_suspect
+    }
+
+    /// Notes that something is about to be written to the log.
+    pub(crate) fn suspect(&mut self) {
+        if !self.is_suspect {
+            self.is_suspect = true;
+            self.note();
+        }
     }
 
     /// Notes how many batches are on disk, and so all of the log.
@@ -86,22 +98,17 @@ impl Lock {
         self.note();
     }
 
-    /// Notes that a sync has failed.
-    pub(crate) fn suspect(&mut self) {
-        self.is_suspect = true;
-        self.note();
-    }
-
     fn note(&self) {
         // What is not noted is only not known later.
-        if let Err(error) = self.write(self.is_suspect) {
+        if let Err(error) = self.write() {
             log::debug!("cannot note what is in the journal: {error}");
         }
     }
 
     /// In one piece, and always as long, so that no part of an earlier note is left.
-    fn write(&self, is_suspect: bool) -> std::io::Result<()> {
-        let text = format!("{:<10}\n{}\n", std::process::id(), line(self.kept, is_suspect));
+    fn write(&self) -> std::io::Result<()> {
+        let line = line(self.kept, self.is_suspect);
+        let text = format!("{:<10}\n{line}\n", std::process::id());
         self.file.write_all_at(text.as_bytes(), 0)
     }
 }

@@ -79,6 +79,14 @@ pub enum Error {
         /// How many it must have had.
         kept: u64,
     },
+    /// A sync has failed, and what it was to sync cannot be written again.
+    #[error("cannot write {path} again after a failed sync: {reason}")]
+    Log {
+        /// The log.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// Something else that SQLite says.
     #[error(transparent)]
     Sql(rusqlite::Error),
@@ -117,7 +125,7 @@ pub struct Store {
     syncs: Option<bool>,
     /// Whether there are batches that were not synced.
     unsynced: bool,
-    /// Whether a sync has failed that was to include earlier batches.
+    /// Whether a sync has failed that was to include earlier batches, now or in an earlier life.
     doubt: bool,
     /// Held as long as this is open to write.
     lock: Option<Lock>,
@@ -139,10 +147,6 @@ impl Store {
         };
         let mut log = path.as_os_str().to_owned();
         log.push("-wal");
-        let log = PathBuf::from(log);
-        if lock.as_ref().is_some_and(Lock::is_suspect) {
-            write_again(&log)?;
-        }
         // Whoever has removed a database wants a new one.
         let is_new = std::fs::metadata(path).map_or(true, |file| file.len() == 0);
         let flags = match access {
@@ -161,12 +165,12 @@ impl Store {
         db.busy_timeout(PATIENCE).map_err(cannot)?;
         let mut store = Store {
             db,
-            log,
+            log: log.into(),
             last_job: 0,
             batches: 0,
             syncs: None,
             unsynced: false,
-            doubt: false,
+            doubt: lock.as_ref().is_some_and(Lock::was_suspect),
             lock,
         };
         store.prepare(path, access, is_new).map_err(|error| match error {
@@ -299,20 +303,21 @@ impl Store {
         if sync {
             self.settle()?;
         }
+        if let Some(lock) = &mut self.lock {
+            lock.suspect();
+        }
         let written = self.commit(batch);
-        if !sync {
-            self.unsynced |= written.is_ok();
-        } else if written.is_ok() {
-            self.unsynced = false;
-            if let Some(lock) = &mut self.lock {
-                lock.keep(self.batches);
+        match (&written, sync) {
+            (Ok(()), true) => {
+                self.unsynced = false;
+                if let Some(lock) = &mut self.lock {
+                    lock.keep(self.batches);
+                }
             }
-        } else {
+            (Ok(()), false) => self.unsynced = true,
             // This batch is written anew, those before it are not.
-            self.doubt |= self.unsynced;
-            if let Some(lock) = &mut self.lock {
-                lock.suspect();
-            }
+            (Err(_), true) => self.doubt |= self.unsynced,
+            (Err(_), false) => {}
         }
         written
     }
@@ -379,6 +384,10 @@ impl Store {
     /// Sees that a log of which there is doubt is on disk.
     fn settle(&mut self) -> Result<(), Error> {
         if self.doubt {
+            // Nobody else writes to it meanwhile.
+            let _transaction = self
+                .db
+                .transaction_with_behavior(TransactionBehavior::Immediate)?;
             write_again(&self.log)?;
             self.doubt = false;
         }
@@ -487,7 +496,7 @@ fn write_again(log: &Path) -> Result<(), Error> {
             at += read as u64;
         }
     };
-    write().map_err(|error: std::io::Error| Error::Open {
+    write().map_err(|error: std::io::Error| Error::Log {
         path: log.into(),
         reason: error.to_string(),
     })

@@ -55,7 +55,7 @@ fn so_it_is_with_an_interval_after_a_sync_that_failed() {
 
 fn fail_after_failed_syncs(name: &str, durability: &str) {
     // How many there are with an interval depends on how long the history takes.
-    let most = if setting("STORAGE_ALL", 0) == 0 { 3 } else { 12 };
+    let most = if setting("STORAGE_ALL", 0) == 0 { 2 } else { 12 };
     let tried = (2..=most).filter(|when| {
         let once = format!("fdatasync:error=EIO:when={when}");
         let ever = format!("{once}+");
