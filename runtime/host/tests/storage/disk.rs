@@ -24,6 +24,8 @@ pub enum Operation {
     Truncate(PathBuf, u64),
     /// Whether it has succeeded.
     Sync(PathBuf, bool),
+    /// A file is found with this content.
+    Find(PathBuf, Vec<u8>),
 }
 
 impl fmt::Debug for Operation {
@@ -37,6 +39,7 @@ impl fmt::Debug for Operation {
             }
             Operation::Truncate(path, len) => write!(f, "truncate {} to {len} bytes", path.display()),
             Operation::Sync(path, true) => write!(f, "sync {}", path.display()),
+            Operation::Find(path, bytes) => write!(f, "find {} bytes in {}", bytes.len(), path.display()),
             Operation::Sync(path, false) => write!(f, "sync {}, which fails", path.display()),
         }
     }
@@ -64,6 +67,8 @@ pub struct Disk {
     synced_names: BTreeMap<PathBuf, usize>,
     /// What is synced of each; none is a folder.
     synced: Vec<Option<Vec<u8>>>,
+    /// What the program sees.
+    seen: Vec<Option<Vec<u8>>>,
     changes: Vec<Change>,
 }
 
@@ -75,6 +80,7 @@ impl Disk {
             names: BTreeMap::new(),
             synced_names: BTreeMap::new(),
             synced: Vec::new(),
+            seen: Vec::new(),
             changes: Vec::new(),
         }
     }
@@ -89,23 +95,37 @@ impl Disk {
                 self.changes.push(Change::Leave(path.clone()));
             }
             Operation::Write(path, at, bytes) => {
-                self.changes
-                    .push(Change::Write(self.names[path], *at, bytes.clone()));
+                self.change(Change::Write(self.names[path], *at, bytes.clone()));
             }
             Operation::Truncate(path, len) => {
-                self.changes.push(Change::Truncate(self.names[path], *len));
+                self.change(Change::Truncate(self.names[path], *len));
             }
             Operation::Sync(path, succeeded) => self.sync(path, *succeeded),
+            Operation::Find(path, content) => {
+                self.enter(path, Some(Vec::new()));
+                let number = self.names[path];
+                if self.seen[number].as_ref() != Some(content) {
+                    self.change(Change::Truncate(number, content.len() as u64));
+                    self.change(Change::Write(number, 0, content.clone()));
+                }
+            }
         }
     }
 
     fn enter(&mut self, path: &Path, content: Option<Vec<u8>>) {
         if !self.names.contains_key(path) {
             let number = self.synced.len();
+            self.seen.push(content.clone());
             self.synced.push(content);
             self.names.insert(path.into(), number);
             self.changes.push(Change::Enter(path.into(), number));
         }
+    }
+
+    /// Changes what is in a file.
+    fn change(&mut self, change: Change) {
+        change.apply(&mut BTreeMap::new(), &mut self.seen);
+        self.changes.push(change);
     }
 
     fn sync(&mut self, path: &Path, succeeded: bool) {

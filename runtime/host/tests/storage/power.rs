@@ -4,7 +4,7 @@ use crate::disk::{Disk, Files, Operation};
 use crate::folder;
 use crate::history::{Client, Told, verify, work};
 use crate::support::{Random, setting};
-use crate::traced::{Coordinator, Fault, Trace, record, require_strace};
+use crate::traced::{Coordinator, Fault, Trace, files, record, require_strace};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -84,6 +84,14 @@ fn fail_everywhere(name: &str, durability: &str, fault: Option<&Fault>) -> bool 
         }
         let record = record(&folder);
         events.extend(read(&record, &folder));
+        // A call that was under way when it was killed may have been made or not.
+        for file in files(&folder) {
+            if let Ok(content) = fs::read(&file)
+                && !file.to_string_lossy().ends_with("-shm")
+            {
+                events.push(Event::Disk(Operation::Find(file, content)));
+            }
+        }
         record.contains("(INJECTED)")
     };
     let mut told = Told::default();
@@ -335,7 +343,11 @@ impl<'a> Reader<'a> {
         if name == "sendto" {
             return self.sent(text);
         }
-        let (arguments, returned) = rest.rsplit_once(" = ").unwrap();
+        let Some((arguments, returned)) = rest.rsplit_once(" = ").filter(|(_, returned)| *returned != "?")
+        else {
+            // Killed meanwhile.
+            return;
+        };
         let arguments: Vec<&str> = arguments.trim_end().trim_end_matches(')').split(", ").collect();
         let succeeded = !returned.starts_with('-');
         let file = || self.path(arguments[0]);
