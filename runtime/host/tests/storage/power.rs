@@ -2,7 +2,7 @@
 
 use crate::disk::{Disk, Files, Operation};
 use crate::folder;
-use crate::history::{Client, Told, verify, work};
+use crate::history::{Client, Told, outcome as end_of, verify, work};
 use crate::support::{Random, setting};
 use crate::traced::{Coordinator, Fault, Trace, files, record, require_strace};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -254,11 +254,17 @@ impl Promised {
             let job = jobs.get(id).ok_or_else(|| format!("{} is lost", JobId(*id)))?;
             let found = match &job.state {
                 StoredState::Ended { outcome, result, .. } => Some((word(*outcome), &**result)),
-                // It may be queued again, of which nobody was told yet.
                 _ if outcome == "cancelled" => continue,
                 _ => None,
             };
-            if found != Some((outcome.as_str(), result.as_bytes())) {
+            // It may have been queued again, and have ended then, of which nobody was told.
+            let again = told
+                .accepted
+                .get(id)
+                .map(|data| end_of(data))
+                .filter(|_| outcome == "cancelled");
+            let is_again = again.is_some_and(|(again, result)| found == Some((&*again, result.as_bytes())));
+            if !is_again && found != Some((outcome.as_str(), result.as_bytes())) {
                 return Err(format!(
                     "{} has ended as {outcome}, and is {:?}",
                     job.id, job.state
