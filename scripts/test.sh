@@ -5,7 +5,7 @@
 # Usage: scripts/test.sh [STEP]...     only these steps: fmt lint unit memcheck scripts mixed deployed
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
-scripts/install-deps.sh tcl-thread tcl-tls tcllib valgrind
+scripts/install-deps.sh strace tcl-thread tcl-tls tcllib valgrind
 export PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
 
 step_fmt() {

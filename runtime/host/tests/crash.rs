@@ -5,6 +5,8 @@
 //! the client was told must be what is there. `CRASH_ROUNDS` is how often something is killed, `CRASH_SEED` what is.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod support;
+
 use rusqlite::{Connection, OpenFlags};
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -15,14 +17,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
+use support::{PATIENCE, Random, setting};
 
 /// How many jobs are on their way at most, as far as this connection is to be told of them.
 const WINDOW: usize = 64;
-/// How long something may take that is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 const COORDINATOR: &str = "package require tor 1
-tor::coordinator serve -port [lindex $argv 0] -durability [lindex $argv 1] -backoff 0 -attempts 1000 -max-losses 1000 -keep 100000000
+tor::coordinator serve -port [lindex $argv 0] -durability [lindex $argv 1] -backoff 0 -attempts 1000 -max-losses 1000 -keep 100000000 -max-resident 8
 vwait forever
 ";
 const WORKER: &str = "package require tor 1
@@ -67,23 +68,6 @@ fn start(folder: &Path, script: &str, arguments: &[&str]) -> Running {
         .stderr(log)
         .spawn();
     Running(child.unwrap())
-}
-
-/// Numbers that look random and follow from a seed (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, most: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % most
-    }
-}
-
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |value| value.parse().unwrap())
 }
 
 /// Submits numbers until it is told to stop, and connects again whenever it must.

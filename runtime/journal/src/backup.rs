@@ -6,7 +6,7 @@
 //! is. `VACUUM INTO` writes what is in the tables: the copy is as small as it can be, and a table that cannot be read is noticed.
 use crate::check::Census;
 use crate::journal::Note;
-use crate::store::{Access, Error, Store, beside, write_note};
+use crate::store::{Access, BATCHES, Error, Store, beside, write_note};
 use rusqlite::Connection;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -106,7 +106,9 @@ impl Part {
     /// Writes what differs, has all of it on disk, and reads it again.
     fn check(&self, differing: impl FnOnce(&Store) -> Result<Vec<Note>, Error>) -> Result<Census, Error> {
         let copy = Store::open(&self.path, Access::Read)?;
-        let notes = differing(&copy)?;
+        let mut notes = differing(&copy)?;
+        // Not to be compared with what was written to the database.
+        notes.push(Note::Setting(BATCHES.to_owned(), String::new()));
         let mut db = Connection::open(&self.path)?;
         // It is to be one file.
         db.pragma_update(None, "journal_mode", "delete")?;

@@ -106,6 +106,7 @@ impl Journal {
             closing: closing.clone(),
             synced: Instant::now(),
             unsynced: false,
+            failed: None,
             tell: Box::new(tell),
         };
         let thread = std::thread::Builder::new()
@@ -145,13 +146,16 @@ struct Writer {
     /// When all that was written was on disk.
     synced: Instant,
     unsynced: bool,
+    /// When a sync failed that no batch has waited for. The next one does.
+    failed: Option<Instant>,
     tell: Box<dyn FnMut(Fate) + Send>,
 }
 
 impl Writer {
     fn run(mut self, batches: &Receiver<Batch>) {
         loop {
-            let batch = match self.due() {
+            let again = self.failed.map(|failed| failed + AGAIN);
+            let batch = match self.due().max(again) {
                 Some(due) => batches.recv_timeout(due.saturating_duration_since(Instant::now())),
                 None => batches.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
@@ -183,23 +187,32 @@ impl Writer {
             ..Batch::default()
         };
         match self.store.write(&batch, true) {
-            Ok(()) => self.unsynced = false,
-            Err(error) => log::error!("cannot sync the journal: {error}"),
+            Ok(()) => {
+                self.unsynced = false;
+                self.failed = None;
+                self.synced = Instant::now();
+            }
+            Err(error) => {
+                if self.failed.is_none() {
+                    log::error!("cannot sync the journal: {error}");
+                }
+                self.failed = Some(Instant::now());
+            }
         }
-        self.synced = Instant::now();
     }
 
     fn write(&mut self, batch: &Batch) {
         let mut said = None;
         loop {
             let is_due = self.due().is_some_and(|due| due <= Instant::now());
-            let sync = self.sync == Sync::Commit || is_due;
+            let sync = self.sync == Sync::Commit || is_due || self.store.is_long();
             match self.store.write(batch, sync) {
                 Ok(()) => {
                     if sync || !self.unsynced {
                         self.synced = Instant::now();
                     }
                     self.unsynced = !sync;
+                    self.failed = None;
                     (self.tell)(Fate::Kept);
                     return;
                 }

@@ -6,15 +6,16 @@
 //!
 //! The journal knows nothing of sockets, clients or Tcl, and nothing of what a record means for a promise: that is the host's.
 //!
-//! Start reading at [`Journal`]. `schema.sql` is the database, `store` the file and its transactions, `row` how a job is a row and how one
-//! that was damaged is noticed. `loader` reads jobs that are not in memory. What people ask of a database is beside that: `reading` some of its jobs, a `check` of all that is in it,
-//! a `backup`.
+//! Start reading at [`Journal`]. `schema.sql` is the database, `store` the file and its transactions, `lock` whose it is, `row` how a job is a
+//! row and how one that was damaged is noticed. `loader` reads jobs that are not in memory. What people ask of a database is beside that:
+//! `reading` some of its jobs, a `check` of all that is in it, a `backup`.
 #![forbid(unsafe_code)]
 
 mod backup;
 mod check;
 mod journal;
 mod loader;
+mod lock;
 mod reading;
 mod row;
 mod store;

@@ -1,9 +1,12 @@
 //! The file: who may open it, its version, and its transactions.
 use crate::journal::{Batch, Note};
+use crate::lock::Lock;
 use crate::row::{self, COLUMNS, INSERT, UPDATE, micros};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
-use std::fs::{File, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use torhost_dispatch::Stored;
@@ -19,6 +22,10 @@ const EVENTS: i64 = 10_000;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// So many pages of the log, of 4 KiB, are copied into the database at a time.
 const CHECKPOINT_PAGES: i64 = 4000;
+/// As long as the log is then, in bytes: a page has a header of 24.
+const CHECKPOINT_BYTES: u64 = CHECKPOINT_PAGES as u64 * (4096 + 24);
+/// The setting that counts batches.
+pub(crate) const BATCHES: &str = "batches";
 
 /// What is wrong with a journal.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +89,28 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// Batches are missing that were written.
+    #[error(
+        "the database is damaged: it has {found} of {kept} batches that were written, so its log, {path}-wal, was damaged or removed; \
+         restore a backup in place of it and of all files {path}-*, and remove {path}.lock; without a backup, remove only that to go on \
+         without what is lost"
+    )]
+    Behind {
+        /// The database.
+        path: PathBuf,
+        /// How many batches it has.
+        found: u64,
+        /// How many it must have had.
+        kept: u64,
+    },
+    /// A sync has failed, and what it was to sync cannot be written again.
+    #[error("cannot write {path} again after a failed sync: {reason}")]
+    Log {
+        /// The log.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// Something else that SQLite says.
     #[error(transparent)]
     Sql(rusqlite::Error),
@@ -112,12 +141,20 @@ pub enum Access {
 #[derive(Debug)]
 pub struct Store {
     db: Connection,
+    /// The log.
+    log: PathBuf,
     /// Jobs up to this number are in the database, or were.
     last_job: u64,
-    /// Whether commits are synced.
-    syncs: bool,
+    /// How many batches have been written.
+    batches: u64,
+    /// Whether commits are synced; none if that is not known.
+    syncs: Option<bool>,
+    /// Whether there are batches that were not synced.
+    unsynced: bool,
+    /// Whether a sync has failed that was to include earlier batches, now or in an earlier life.
+    doubt: bool,
     /// Held as long as this is open to write.
-    _lock: Option<File>,
+    lock: Option<Lock>,
 }
 
 impl Store {
@@ -131,7 +168,7 @@ impl Store {
             Access::Read | Access::Again => None,
             Access::Write => {
                 make_folder(path)?;
-                Some(lock(path)?)
+                Some(Lock::take(path)?)
             }
         };
         if access != Access::Again
@@ -142,6 +179,9 @@ impl Store {
                 log,
             });
         }
+        let log = beside(path, "-wal");
+        // Whoever has removed a database wants a new one.
+        let is_new = std::fs::metadata(path).map_or(true, |file| file.len() == 0);
         let flags = match access {
             Access::Read | Access::Again => OpenFlags::SQLITE_OPEN_READ_ONLY,
             Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
@@ -158,18 +198,22 @@ impl Store {
         db.busy_timeout(PATIENCE).map_err(cannot)?;
         let mut store = Store {
             db,
+            log: log.into(),
             last_job: 0,
-            syncs: true,
-            _lock: lock,
+            batches: 0,
+            syncs: None,
+            unsynced: false,
+            doubt: lock.as_ref().is_some_and(Lock::was_suspect),
+            lock,
         };
-        store.prepare(path, access).map_err(|error| match error {
+        store.prepare(path, access, is_new).map_err(|error| match error {
             Error::Sql(error) => cannot(error),
             other => other,
         })?;
         Ok(store)
     }
 
-    fn prepare(&mut self, path: &Path, access: Access) -> Result<(), Error> {
+    fn prepare(&mut self, path: &Path, access: Access, is_new: bool) -> Result<(), Error> {
         let db = &mut self.db;
         let number = |name: &str| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         let (application, version) = (number("application_id")?, number("user_version")?);
@@ -188,11 +232,33 @@ impl Store {
         if access != Access::Write {
             return Ok(());
         }
+        // A database that is refused stays as it is.
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        let mut is_backup = false;
+        if version > 0 {
+            let batches = self.setting(BATCHES)?;
+            // A backup has fewer batches than what it is put in the place of, and goes on from there.
+            is_backup = batches.as_deref() == Some("");
+            self.batches = batches.map_or(0, |batches| batches.parse().unwrap_or(0));
+        }
+        let kept = self.lock.as_ref().map_or(0, Lock::kept);
+        if is_backup {
+            self.batches = kept;
+        }
+        if !is_new && self.batches < kept {
+            return Err(Error::Behind {
+                path: path.into(),
+                found: self.batches,
+                kept,
+            });
+        }
+        let db = &mut self.db;
         db.pragma_update(None, "journal_mode", "wal")?;
-        // A commit is on disk when it returns.
-        db.pragma_update(None, "synchronous", "full")?;
-        db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        // So that a log that had to grow is cut when it begins anew.
+        db.pragma_update(None, "journal_size_limit", CHECKPOINT_BYTES as i64)?;
         db.pragma_update(None, "cache_size", -16_000)?;
+        self.set_sync(true)?;
+        let db = &mut self.db;
         if version < 1 {
             let make = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
             make.execute_batch(include_str!("schema.sql"))?;
@@ -289,19 +355,40 @@ impl Store {
         &self.db
     }
 
-    /// Writes a batch, as one transaction, and returns when it is on disk; or has left this process, if `sync` is false.
+    /// Writes a batch, as one transaction, and returns when it is on disk, with all before it; or has left this process, if `sync` is false.
     ///
     /// # Errors
     /// Nothing of it is written then, and it may be tried again.
     pub fn write(&mut self, batch: &Batch, sync: bool) -> Result<(), Error> {
-        if std::mem::replace(&mut self.syncs, sync) != sync {
-            self.db
-                .pragma_update(None, "synchronous", if sync { "full" } else { "normal" })?;
+        self.set_sync(sync)?;
+        if sync {
+            self.settle()?;
         }
+        if let Some(lock) = &mut self.lock {
+            lock.suspect();
+        }
+        let written = self.commit(batch);
+        match (&written, sync) {
+            (Ok(()), true) => {
+                self.unsynced = false;
+                if let Some(lock) = &mut self.lock {
+                    lock.keep(self.batches);
+                }
+            }
+            (Ok(()), false) => self.unsynced = true,
+            // This batch is written anew, those before it are not.
+            (Err(_), true) => self.doubt |= self.unsynced,
+            (Err(_), false) => {}
+        }
+        written
+    }
+
+    fn commit(&mut self, batch: &Batch) -> Result<(), Error> {
         let transaction = self
             .db
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut last_job = self.last_job;
+        let batches = self.batches + 1;
         {
             let mut insert = transaction.prepare_cached(INSERT)?;
             let mut update = transaction.prepare_cached(UPDATE)?;
@@ -323,13 +410,52 @@ impl Store {
             for note in &batch.notes {
                 write_note(&transaction, note)?;
             }
+            write_note(
+                &transaction,
+                &Note::Setting(BATCHES.to_owned(), batches.to_string()),
+            )?;
         }
         transaction.commit()?;
-        self.last_job = last_job;
+        (self.last_job, self.batches) = (last_job, batches);
         Ok(())
     }
 
-    /// Puts all that is in the log into the database.
+    /// Has commits synced, or not. A checkpoint that a commit brings about fails silently, and so must have nothing to sync in the log.
+    fn set_sync(&mut self, sync: bool) -> Result<(), Error> {
+        if self.syncs == Some(sync) {
+            return Ok(());
+        }
+        self.syncs = None;
+        let (synchronous, pages) = if sync {
+            ("full", CHECKPOINT_PAGES)
+        } else {
+            ("normal", 0)
+        };
+        self.db.pragma_update(None, "synchronous", synchronous)?;
+        self.db.pragma_update(None, "wal_autocheckpoint", pages)?;
+        self.syncs = Some(sync);
+        Ok(())
+    }
+
+    /// Whether so much was written without a sync that it is time for one.
+    pub(crate) fn is_long(&self) -> bool {
+        std::fs::metadata(&self.log).is_ok_and(|log| log.len() > 4 * CHECKPOINT_BYTES)
+    }
+
+    /// Sees that a log of which there is doubt is on disk.
+    fn settle(&mut self) -> Result<(), Error> {
+        if self.doubt {
+            // Nobody else writes to it meanwhile.
+            let _transaction = self
+                .db
+                .transaction_with_behavior(TransactionBehavior::Immediate)?;
+            write_again(&self.log)?;
+            self.doubt = false;
+        }
+        Ok(())
+    }
+
+    /// Puts all that is in the log into the database, as far as nobody reads it.
     pub(crate) fn checkpoint(&self) -> Result<(), Error> {
         Ok(self
             .db
@@ -428,50 +554,59 @@ pub(crate) fn beside(path: &Path, end: &str) -> PathBuf {
     name.into()
 }
 
-fn make_folder(path: &Path) -> Result<(), Error> {
-    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
-        return Ok(());
+/// Writes a log as it is, if there is one, and syncs it.
+///
+/// When a sync has failed, the system may take what it could not write for written, so that the next sync succeeds without it. SQLite writes
+/// a batch again then, but not those before it. If one of them had not been synced, it may be missing after a power failure, and with it all
+/// that is later in the log.
+fn write_again(log: &Path) -> Result<(), Error> {
+    let write = || {
+        let log = match File::options().read(true).write(true).open(log) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            log => log?,
+        };
+        let mut bytes = vec![0; 1 << 20];
+        let mut at = 0;
+        loop {
+            let read = log.read_at(&mut bytes, at)?;
+            if read == 0 {
+                return log.sync_data();
+            }
+            log.write_all_at(&bytes[..read], at)?;
+            at += read as u64;
+        }
     };
-    std::fs::create_dir_all(folder).map_err(|error| Error::Open {
-        path: folder.into(),
+    write().map_err(|error: std::io::Error| Error::Log {
+        path: log.into(),
         reason: error.to_string(),
     })
 }
 
-/// Takes the lock of a database. The system gives it back when this process ends, however it does.
-fn lock(path: &Path) -> Result<File, Error> {
-    let beside = beside(path, ".lock");
+/// Makes the folder of a database that is not there yet, so that it outlives a power failure.
+fn make_folder(path: &Path) -> Result<(), Error> {
+    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
+        return Ok(());
+    };
+    if path.exists() {
+        return Ok(());
+    }
     let cannot = |error: std::io::Error| Error::Open {
-        path: beside.clone(),
+        path: folder.into(),
         reason: error.to_string(),
     };
-    let mut file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&beside)
-        .map_err(cannot)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            // It is only for the message.
-            let _ = file.read_to_string(&mut holder);
-            let holder = holder.trim();
-            return Err(Error::InUse {
-                path: path.into(),
-                holder: if holder.is_empty() {
-                    String::new()
-                } else {
-                    format!(" (process {holder})")
-                },
-            });
+    // Its own folder, which may have been made a moment ago, and those of folders that are made here.
+    let made = folder.ancestors().take_while(|folder| !folder.exists()).count();
+    std::fs::create_dir_all(folder).map_err(cannot)?;
+    for parent in folder.ancestors().skip(1).take(made.max(1)) {
+        let parent = if parent.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            parent
+        };
+        // A folder that may not be read cannot be synced.
+        if let Ok(parent) = File::open(parent) {
+            parent.sync_all().map_err(cannot)?;
         }
-        Err(TryLockError::Error(error)) => return Err(cannot(error)),
     }
-    file.set_len(0).map_err(cannot)?;
-    file.rewind().map_err(cannot)?;
-    writeln!(file, "{}", std::process::id()).map_err(cannot)?;
-    Ok(file)
+    Ok(())
 }

@@ -97,6 +97,13 @@ impl Folder {
         self.0.path().join("data/jobs.db")
     }
 
+    /// A file beside the database, or the database.
+    fn beside(&self, ends: &str) -> PathBuf {
+        let mut path = self.path().into_os_string();
+        path.push(ends);
+        path.into()
+    }
+
     fn store(&self) -> Store {
         Store::open(&self.path(), Access::Write).unwrap()
     }
@@ -309,4 +316,117 @@ fn what_is_written_without_a_sync_is_synced_later() {
     }
     drop(journal);
     assert_eq!(read(&folder.path()).unwrap(), [job(1)]);
+}
+
+/// A database whose log has several batches, as they are when its process is killed.
+fn killed(folder: &Folder) -> (Vec<Stored>, Vec<u8>) {
+    let mut store = folder.store();
+    let mut jobs = Vec::new();
+    for number in 1..=5 {
+        jobs.push(job(number));
+        store.write(&batch(vec![job(number)]), true).unwrap();
+    }
+    let log = folder.beside("-wal");
+    let whole = fs::read(&log).unwrap();
+    let database = fs::read(folder.path()).unwrap();
+    drop(store);
+    // Whatever closing it has done to them.
+    fs::write(log, &whole).unwrap();
+    fs::write(folder.path(), database).unwrap();
+    (jobs, whole)
+}
+
+fn open(folder: &Folder) -> Result<Vec<Stored>, Error> {
+    let store = Store::open(&folder.path(), Access::Write)?;
+    store.check()?;
+    store.jobs(|jobs| jobs.collect())
+}
+
+#[test]
+fn a_log_that_ends_too_early_is_noticed() {
+    let folder = Folder::new();
+    let (jobs, whole) = killed(&folder);
+    let files: Vec<(PathBuf, Vec<u8>)> = ["", "-wal", ".lock"]
+        .map(|name| (folder.beside(name), fs::read(folder.beside(name)).unwrap()))
+        .into();
+    let with = |log: Option<&[u8]>| {
+        for (path, bytes) in &files {
+            fs::write(path, bytes).unwrap();
+        }
+        let _ = fs::remove_file(folder.beside("-shm"));
+        match log {
+            Some(log) => fs::write(folder.beside("-wal"), log).unwrap(),
+            None => fs::remove_file(folder.beside("-wal")).unwrap(),
+        }
+        open(&folder)
+    };
+    assert_eq!(with(Some(&whole)).unwrap(), jobs);
+    let (mut noticed, mut harmless) = (0, 0);
+    for at in (0..whole.len())
+        .step_by(97)
+        .chain(0..32)
+        .chain(whole.len() - 4200..whole.len() - 4000)
+    {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x10;
+        match with(Some(&bytes)) {
+            Ok(found) => {
+                assert_eq!(found, jobs, "byte {at} of {}", whole.len());
+                harmless += 1;
+            }
+            Err(_) => noticed += 1,
+        }
+    }
+    // What is not read of the log's header, as its number, is harmless; all frames have a checksum.
+    assert!(noticed > 300 && harmless < 10, "{noticed} {harmless}");
+    for len in [0, 31, 32, 5000, whole.len() / 2, whole.len() - 1] {
+        let error = with(Some(&whole[..len])).unwrap_err().to_string();
+        assert!(error.contains("of 5 batches that were written"), "{error}");
+        assert_eq!(
+            fs::read(folder.beside("-wal")).unwrap(),
+            whole[..len],
+            "the log was touched"
+        );
+    }
+    let error = with(None).unwrap_err().to_string();
+    assert!(error.contains("of 5 batches that were written"), "{error}");
+    // Who goes on without what is lost says so.
+    let half = with(Some(&whole[..whole.len() * 3 / 4]));
+    assert!(matches!(half, Err(Error::Behind { kept: 5, .. })), "{half:?}");
+    fs::remove_file(folder.beside(".lock")).unwrap();
+    let left = open(&folder).unwrap();
+    assert!(!left.is_empty() && left.len() < 5 && jobs.starts_with(&left));
+}
+
+#[test]
+fn what_was_not_certainly_on_disk_is_not_missed() {
+    let folder = Folder::new();
+    let mut store = folder.store();
+    store.write(&batch(vec![job(1)]), true).unwrap();
+    let log = fs::read(folder.beside("-wal")).unwrap();
+    store.write(&batch(vec![job(2)]), false).unwrap();
+    drop(store);
+    // The second is lost with the power, or torn.
+    let whole = fs::read(folder.beside("-wal")).unwrap();
+    for len in [log.len(), log.len() + 24, whole.len() - 1] {
+        fs::write(folder.beside("-wal"), &whole[..len]).unwrap();
+        assert_eq!(open(&folder).unwrap(), [job(1)]);
+    }
+    // So may be the note of the first, in any way.
+    for note in [
+        "",
+        "1\n",
+        "1\n00000000000000000009 batches, log trusted 00000000\n",
+    ] {
+        fs::write(folder.beside(".lock"), note).unwrap();
+        assert_eq!(open(&folder).unwrap(), [job(1)]);
+    }
+    // A new database in place of one that was removed owes nothing to the old one.
+    let mut store = folder.store();
+    store.write(&batch(vec![job(2)]), true).unwrap();
+    drop(store);
+    for name in ["", "-wal", "-shm"] {
+        fs::remove_file(folder.beside(name)).unwrap();
+    }
+    assert_eq!(open(&folder).unwrap(), []);
 }

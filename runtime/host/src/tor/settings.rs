@@ -8,7 +8,7 @@ use crate::reactor::Limits;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use torhost_dispatch::{Config, Detection, Policy};
-use torhost_journal::Sync;
+use torhost_journal::{Error as JournalError, Sync};
 use torhost_protocol::SubmitOptions;
 use torhost_schedule::{Missed, Schedule};
 use torhost_tcl::{Error, Interp, Obj, Result};
@@ -161,8 +161,20 @@ impl EngineSettings {
         };
         let journal = sync.map(|sync| JournalSettings { path, sync });
         let (config, chooser) = self.config();
+        let file = journal.as_ref().map(|journal| journal.path.display().to_string());
         Coordinator::new(config, chooser, journal).map_err(|error| {
-            Error::new(format!("cannot keep jobs: {error}")).with_code(["TOR", "COORDINATOR", "JOURNAL"])
+            let whose = match error {
+                JournalError::Damaged(_) | JournalError::Sql(_) => {
+                    format!(" in {}", file.unwrap_or_default())
+                }
+                // These name it.
+                _ => String::new(),
+            };
+            Error::new(format!("cannot keep jobs{whose}: {error}")).with_code([
+                "TOR",
+                "COORDINATOR",
+                "JOURNAL",
+            ])
         })
     }
 
