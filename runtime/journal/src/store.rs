@@ -198,7 +198,7 @@ impl Store {
         db.busy_timeout(PATIENCE).map_err(cannot)?;
         let mut store = Store {
             db,
-            log: log.into(),
+            log,
             last_job: 0,
             batches: 0,
             syncs: None,
