@@ -14,7 +14,7 @@ pub(crate) use schedules::Definition;
 pub(crate) use script::{OwnWorker, WorkerTaken};
 
 use crate::reactor::{Conn, Io, Limits, Service};
-use crate::tor::Callback;
+use crate::tor::{Callback, Exit};
 use hooks::Undecided;
 use keeping::{Keeping, Kept};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -83,6 +83,8 @@ pub(crate) struct Coordinator {
     /// Workers that have left while nobody listened, and why; they may be about to come again, until then.
     absent: Vec<(WorkerKey, String)>,
     absent_until: Option<Instant>,
+    /// All is kept that is to be kept.
+    exit: Option<Arc<Exit>>,
     /// Workers are to take no more jobs.
     is_draining: bool,
     is_listening: bool,
@@ -162,6 +164,7 @@ impl Coordinator {
             own: Vec::new(),
             absent: Vec::new(),
             absent_until: None,
+            exit: None,
             is_draining: false,
             is_listening: false,
             backlog: Arc::default(),
@@ -606,6 +609,7 @@ impl Coordinator {
         let of = |state: WorkerState| states[state as usize];
         json!({
             "epoch": self.epoch,
+            "spilled": self.engine.spilled_jobs(),
             "uptime_ms": now.saturating_sub(self.began.1).as_millis() as u64,
             "jobs": {
                 "queued": counts.queued, "delayed": counts.delayed, "held": counts.held, "running": counts.running,
@@ -787,6 +791,9 @@ impl Service for Coordinator {
     }
 
     fn woken(&mut self, io: &mut Io) {
+        if self.exit.take().is_some() {
+            return;
+        }
         let now = self.now(io);
         // The script's own are there for as long as it is.
         for &worker in &self.own {
@@ -809,7 +816,8 @@ impl Service for Coordinator {
         let (began, since_1970) = self.began;
         let next = self.engine.poll_timeout();
         let next = next.and_then(|next| began.checked_add(next.saturating_sub(since_1970)));
-        let wakes = [next, self.schedules.wake(), written, self.absent_until];
+        let exits = self.exit.as_ref().map(|_| io.now());
+        let wakes = [next, self.schedules.wake(), written, self.absent_until, exits];
         io.wake_at(wakes.into_iter().flatten().min());
     }
 }

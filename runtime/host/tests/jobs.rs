@@ -1,7 +1,7 @@
 //! `torhost db` and `torhost jobs`, on the databases of real coordinators.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-#[path = "jobs/system.rs"]
+#[path = "support/system.rs"]
 mod system;
 
 use rusqlite::Connection;

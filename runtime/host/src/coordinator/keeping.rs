@@ -6,9 +6,11 @@
 use super::Coordinator;
 use super::schedules::schedule_setting;
 use crate::reactor::{Conn, Io, Service};
+use crate::tor::Exit;
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use torhost_dispatch::{Config, Engine, Event, State, Stored};
 use torhost_journal::{Access, Batch, Error, Fate, Journal, Note, Store, Sync};
@@ -372,8 +374,6 @@ impl Coordinator {
         keeping.is_writing = false;
         keeping.reserved = keeping.reserving;
         let (written, records) = (keeping.batches, keeping.writing);
-        self.engine.written(self.now(io), records);
-        self.act(io);
         while let Some((batch, promise)) = self.keeping.waiting.pop_front() {
             if batch > written {
                 self.keeping.waiting.push_front((batch, promise));
@@ -385,7 +385,22 @@ impl Coordinator {
                 Promise::Then(then) => then(self, io),
             }
         }
+        self.engine.written(self.now(io), records);
+        self.act(io);
         self.read_on(io);
+    }
+
+    /// Hands out no more jobs, and drops `exit` when all that is known is kept, and told.
+    pub(crate) fn stop(&mut self, io: &mut Io, exit: Arc<Exit>) {
+        self.engine.pause();
+        self.act(io);
+        self.then(io, move |coordinator, _| {
+            coordinator.keep_last();
+            // Waits until it has written, and tidied up.
+            coordinator.keeping.journal = None;
+            // In the next turn, when what was said in this one is on its way.
+            coordinator.exit = Some(exit);
+        });
     }
 
     /// Has the journal write all there is, as nothing more will come.

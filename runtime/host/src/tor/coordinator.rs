@@ -2,6 +2,7 @@
 use super::Command;
 use super::options::Options;
 use super::settings::{EngineSettings, Listener, ServingSettings, cannot_listen, take_options};
+use super::stop::on_sigterm;
 use crate::coordinator::{Coordinator, Serving};
 use crate::reactor::{self, Reach};
 use std::net::SocketAddr;
@@ -14,7 +15,8 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     usage: "?-option value …?",
     help: "Serves as a coordinator: takes jobs from clients, spreads them over workers, watches the workers and gives every job \
            one result. Returns the port. All of it runs beside the script, which may compute for as long as it likes; the \
-           script must only not end, as by `vwait forever`.\n\n\
+           script must only not end, as by `vwait forever`. On SIGTERM it hands out no more jobs, and the process ends by `exit 0` when all \
+           that is known is in the database; on a second one, at once.\n\n\
            Where there is a topology, what no option says is as it has it: the port and address of the node that this is (`tor::topology \
            self`), its policies, its routes and its schedules. In the script of a node `tor::coordinator serve` is enough.\n\n\
            | option | is | default |\n|---|---|---|\n\
@@ -107,7 +109,7 @@ fn serve(interp: &Interp, args: &[Obj]) -> Result<Obj> {
     })?;
     let (serving, addresses) = serving.addresses()?;
     let coordinator = reactor::add(engine.coordinator()?);
-    let bound = listen(coordinator, serving, addresses, listeners);
+    let bound = listen(interp, coordinator, serving, addresses, listeners);
     if bound.is_err() {
         coordinator.close();
     }
@@ -116,6 +118,7 @@ fn serve(interp: &Interp, args: &[Obj]) -> Result<Obj> {
 
 /// Has a coordinator listen, and returns its port.
 pub(super) fn listen(
+    interp: &Interp,
     coordinator: Reach<Coordinator>,
     serving: Serving,
     addresses: Vec<SocketAddr>,
@@ -132,6 +135,9 @@ pub(super) fn listen(
         })
         .map_err(|gone| cannot_listen(gone.to_string()))?
         .map_err(cannot_listen)?;
+    on_sigterm(interp, move |exit| {
+        coordinator.post(move |coordinator, io| coordinator.stop(io, exit));
+    })?;
     log::info!("Coordinator listening on port {bound}");
     Ok(Obj::from(u32::from(bound)))
 }

@@ -429,7 +429,7 @@ fn serve(interp: &Interp, dispatch: &Dispatch, args: &[Obj]) -> Result<Obj> {
         serving.take(interp, option, value)
     })?;
     let (serving, addresses) = serving.addresses()?;
-    listen(dispatch.0, serving, addresses, listeners)
+    listen(interp, dispatch.0, serving, addresses, listeners)
 }
 
 /// Options with their names, without the hyphen, and values.

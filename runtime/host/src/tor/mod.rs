@@ -13,11 +13,13 @@ mod reference;
 mod settings;
 mod socket;
 mod stats;
+mod stop;
 mod topology;
 mod worker;
 
 pub(crate) use callback::{Callback, report};
 pub(crate) use json::to_tcl;
+pub(crate) use stop::Exit;
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, OsStr};

@@ -1,13 +1,12 @@
 //! `tor::worker` and `tor::job`.
 use super::options::Options;
-use super::{Callback, Command, topology};
+use super::stop::on_sigterm;
+use super::{Command, topology};
 use crate::reactor::{self, Limits, Reach};
 use crate::worker::{
-    self, Answer, Current, ExecutorHandle, Executors, Exit, Program, Settings, Setup, Start, Status, Worker,
+    self, Answer, Current, ExecutorHandle, Executors, Program, Settings, Setup, Start, Status, Worker,
 };
-use signal_hook::consts::SIGTERM;
-use signal_hook::iterator::Signals;
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use torhost_protocol::{Handle, Registration};
 use torhost_tcl::{Error, Interp, Obj, Result};
@@ -385,39 +384,12 @@ fn serve(interp: &Interp, args: &[Obj]) -> Result<Obj> {
             Executors::Threads(ExecutorHandle::start(&start, slots)?)
         }
     };
-    let exit = Callback::new(interp, &Obj::from("exit"))?;
-    drain_on_sigterm(exit, drain)?;
+    on_sigterm(interp, move |exit| {
+        reach.post(move |worker, io| worker.drain_then(io, drain, exit));
+    })?;
     workers().push((name.clone(), reach));
     reach.post(|worker, io| worker.start(io, executors));
     Ok(Obj::from(name))
-}
-
-/// From now on, SIGTERM drains all workers before the process ends.
-fn drain_on_sigterm(exit: Callback, longest: Duration) -> Result<()> {
-    static WAITS: Once = Once::new();
-    let mut outcome = Ok(());
-    WAITS.call_once(|| {
-        outcome = Signals::new([SIGTERM]).and_then(|mut signals| {
-            let exit = Arc::new(Exit(exit));
-            let wait = move || {
-                let mut signals = signals.forever();
-                signals.next();
-                log::info!("SIGTERM: draining");
-                for &(_, reach) in workers().iter() {
-                    let exit = exit.clone();
-                    reach.post(move |worker, io| worker.drain_then(io, longest, exit));
-                }
-                drop(exit);
-                signals.next();
-                std::process::exit(1);
-            };
-            std::thread::Builder::new()
-                .name("signals".into())
-                .spawn(wait)
-                .map(drop)
-        });
-    });
-    outcome.map_err(|error| Error::new(format!("cannot wait for signals: {error}")))
 }
 
 /// What executors in threads evaluate: the script's file.

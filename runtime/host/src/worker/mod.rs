@@ -12,7 +12,7 @@ pub(crate) use executor::{
 pub(crate) use process::{Program, Started, parent};
 
 use crate::reactor::{Conn, Io, Limits, Service};
-use crate::tor::Callback;
+use crate::tor::Exit;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::os::unix::net::UnixStream;
@@ -164,16 +164,6 @@ enum Link {
     },
     /// It is over: all jobs are done, and no more are wanted. What the last connection was told may not be written yet.
     Closed(Option<Conn>),
-}
-
-/// Ends the process, by the `exit` of the script, when the last that holds it has dropped it.
-#[derive(Debug)]
-pub(crate) struct Exit(pub(crate) Callback);
-
-impl Drop for Exit {
-    fn drop(&mut self) {
-        self.0.call(|| vec![0.into()]);
-    }
 }
 
 impl Answer {

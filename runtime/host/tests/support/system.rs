@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const COORDINATOR: &str = "package require tor 1
-puts [tor::coordinator serve -port 0 -backoff 0 -attempts 2]
+puts [tor::coordinator serve -port 0 -backoff 0 -attempts 2 {*}{OPTIONS}]
 close stdout
 vwait forever
 ";
@@ -100,7 +100,12 @@ impl System {
     }
 
     pub fn start_coordinator(&mut self) -> Client {
-        let (coordinator, port) = self.start_number(COORDINATOR);
+        self.start_coordinator_with("")
+    }
+
+    /// Starts a coordinator with further options of `tor::coordinator serve`.
+    pub fn start_coordinator_with(&mut self, options: &str) -> Client {
+        let (coordinator, port) = self.start_number(&COORDINATOR.replace("OPTIONS", options));
         (self.coordinator, self.port) = (Some(coordinator), port);
         self.connect()
     }
@@ -161,7 +166,8 @@ impl System {
         let pid = self.pid().to_string();
         self.worker = None;
         assert!(Command::new("kill").arg(pid).status().unwrap().success());
-        self.coordinator.as_mut().unwrap().0.wait().unwrap();
+        let status = self.coordinator.as_mut().unwrap().0.wait().unwrap();
+        assert!(status.success(), "{status}");
         self.coordinator = None;
     }
 
@@ -241,7 +247,7 @@ impl Client {
         }
     }
 
-    fn object(&mut self, line: &str) -> Value {
+    pub fn object(&mut self, line: &str) -> Value {
         let answer = self.ask(line);
         let (_, object) = answer.split_once(":{").unwrap_or_else(|| panic!("{answer}"));
         serde_json::from_str(&format!("{{{object}")).unwrap()
