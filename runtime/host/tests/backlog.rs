@@ -124,3 +124,19 @@ fn a_worker_that_asks_for_too_much_while_nothing_is_written_is_gone() {
     worker.try_say("REGISTER:{\"id\":\"w\"}").unwrap();
     assert_eq!(given(&mut worker), "JOB-1.2");
 }
+
+#[test]
+fn a_job_far_behind_is_changed_without_a_coordinator() {
+    let mut system = System::new("far-behind");
+    let mut client = system.start_coordinator();
+    for number in 1..=1500 {
+        client.try_say(&format!("SUBMIT_JOB:{number}")).unwrap();
+    }
+    while client.try_line().unwrap() != "JOB_ACCEPTED:JOB-1500" {}
+    system.kill();
+    let cancelled = system.run(&["jobs", "cancel", "1400"]);
+    assert_eq!(cancelled.ok(), "JOB-1400 is cancelled; it was queued\n");
+    let mut client = system.start_coordinator();
+    assert_eq!(client.job(1400)["state"], "cancelled");
+    assert_eq!(client.status()["jobs"]["queued"], 1499);
+}

@@ -25,6 +25,8 @@ impl Offline {
             keep: usize::MAX,
             keep_for: Duration::MAX,
             max_queued: usize::MAX,
+            // Those that are to be changed are brought back one by one.
+            max_resident: 1000,
             max_classes: usize::MAX,
             ..Config::default()
         };
@@ -34,7 +36,15 @@ impl Offline {
     }
 
     fn state(&self, id: JobId) -> Option<State> {
-        self.engine.job(id).map(|job| job.state.name())
+        let here = self.engine.job(id).map(|job| job.state.name());
+        here.or_else(|| self.engine.is_spilled(id).then_some(State::Queued))
+    }
+
+    fn bring_back(&mut self, id: JobId) -> Result<(), Error> {
+        if self.engine.is_spilled(id) {
+            self.engine.loaded(self.now, self.store.job(id)?);
+        }
+        Ok(())
     }
 
     fn change_one(&mut self, action: Action, id: JobId) -> Result<State, String> {
@@ -80,6 +90,7 @@ impl Keeper for Offline {
     fn change(&mut self, action: Action, jobs: &[JobId], tell: &mut dyn FnMut(&Done)) -> Result<(), Error> {
         let mut done = Vec::with_capacity(jobs.len());
         for &job in jobs {
+            self.bring_back(job)?;
             let before = self.state(job);
             let after = self.change_one(action, job);
             done.push(Done { job, before, after });
