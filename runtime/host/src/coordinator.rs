@@ -83,7 +83,8 @@ pub(crate) struct Coordinator {
     /// Workers that have left while nobody listened, and why; they may be about to come again, until then.
     absent: Vec<(WorkerKey, String)>,
     absent_until: Option<Instant>,
-    /// All is kept that is to be kept.
+    /// Dropped once all is kept, and then once that is told.
+    stopping: Option<Arc<Exit>>,
     exit: Option<Arc<Exit>>,
     /// Workers are to take no more jobs.
     is_draining: bool,
@@ -164,6 +165,7 @@ impl Coordinator {
             own: Vec::new(),
             absent: Vec::new(),
             absent_until: None,
+            stopping: None,
             exit: None,
             is_draining: false,
             is_listening: false,

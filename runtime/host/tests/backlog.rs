@@ -100,6 +100,25 @@ fn a_coordinator_that_is_stopped_goes_on_with_the_next_number() {
 }
 
 #[test]
+fn a_coordinator_that_cannot_write_can_be_stopped() {
+    let mut system = System::new("stopped-unwritten");
+    let mut client = system.start_coordinator();
+    client.ask("SUBMIT_JOB:1");
+    let db = Connection::open(system.path("data/jobs.db")).unwrap();
+    db.execute_batch("begin immediate").unwrap();
+    client.try_say("SUBMIT_JOB:2").unwrap();
+    until("it says that it cannot write", || {
+        let log = std::fs::read_to_string(system.path("coordinator.log")).unwrap();
+        log.contains("cannot write the journal")
+    });
+    system.stop();
+    db.execute_batch("rollback").unwrap();
+    let mut client = system.start_coordinator();
+    assert_eq!(client.job(1)["state"], "queued");
+    assert!(client.ask("JOB:JOB-2").starts_with("ERROR:unknown-job"));
+}
+
+#[test]
 fn a_worker_that_asks_for_too_much_while_nothing_is_written_is_gone() {
     let mut system = System::new("overdrawn");
     let mut client = system.start_coordinator_with("-max-pending 20000");

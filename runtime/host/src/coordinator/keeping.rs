@@ -362,6 +362,9 @@ impl Coordinator {
             Fate::Failing(reason) => {
                 log::error!("cannot write the journal: {reason}; jobs are refused until it can be written");
                 keeping.failing = Some(reason);
+                if let Some(exit) = self.stopping.take() {
+                    self.stop_at_once(exit);
+                }
                 self.read_on(io);
                 return;
             }
@@ -390,17 +393,28 @@ impl Coordinator {
         self.read_on(io);
     }
 
-    /// Hands out no more jobs, and drops `exit` when all that is known is kept, and told.
+    /// Hands out no more jobs, and drops `exit` when all that is known is kept, and told, or cannot be kept.
     pub(crate) fn stop(&mut self, io: &mut Io, exit: Arc<Exit>) {
         self.engine.pause();
         self.act(io);
-        self.then(io, move |coordinator, _| {
+        if self.keeping.failing.is_some() {
+            return self.stop_at_once(exit);
+        }
+        self.stopping = Some(exit);
+        self.then(io, |coordinator, _| {
             coordinator.keep_last();
             // Waits until it has written, and tidied up.
             coordinator.keeping.journal = None;
             // In the next turn, when what was said in this one is on its way.
-            coordinator.exit = Some(exit);
+            coordinator.exit = coordinator.stopping.take();
         });
+    }
+
+    fn stop_at_once(&mut self, exit: Arc<Exit>) {
+        log::error!(
+            "stopping without the last changes, which were told to nobody: the journal cannot be written"
+        );
+        self.exit = Some(exit);
     }
 
     /// Has the journal write all there is, as nothing more will come.
