@@ -4,7 +4,7 @@
 //! has nothing to do: under load many in one transaction, alone each at once. What a client is told of them waits in [`Keeping`] until
 //! they are written. So does everything else for the same client, so that answers keep their order.
 use super::Coordinator;
-use super::schedules::schedule_setting;
+use super::schedules::{Known, schedule_setting};
 use crate::reactor::{Conn, Io, Service};
 use crate::tor::Exit;
 use rustc_hash::FxHashMap;
@@ -225,13 +225,13 @@ impl Keeping {
         }
     }
 
-    /// When a schedule ran last, in seconds since 1970, as the journal has it.
-    pub(super) fn last_run(&self, schedule: &str) -> Option<i64> {
+    /// What the journal knows of a schedule.
+    pub(super) fn schedule(&self, schedule: &str) -> Option<Known> {
         let name = schedule_setting(schedule);
         // Asked before the journal's thread has the store.
         let found = self.store.as_ref()?.setting(&name);
         let found = found.inspect_err(|error| log::error!("cannot read the journal: {error}"));
-        found.ok()??.parse().ok()
+        Known::parse(&found.ok()??)
     }
 
     /// Whether a connection waits for what it is to be told.

@@ -6,6 +6,7 @@ use super::Coordinator;
 use crate::reactor::Io;
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use torhost_journal::Note;
@@ -69,12 +70,16 @@ struct Entry {
 
 impl Schedules {
     /// Schedules, each of which goes on after the last run that is known of it, or else begins now.
-    pub(crate) fn new(definitions: Vec<Definition>, last_runs: impl Fn(&str) -> Option<i64>) -> Schedules {
+    pub(crate) fn new(definitions: Vec<Definition>, known: impl Fn(&str) -> Option<Known>) -> Schedules {
         let entries = definitions.into_iter().map(|definition| {
-            let before = last_runs(&definition.name);
+            let known = known(&definition.name);
+            let before = match known {
+                Some(Known::Ran(time)) => Some(time),
+                Some(Known::Began(_)) | None => None,
+            };
             Entry {
                 definition,
-                until: before,
+                until: known.map(Known::time),
                 next: None,
                 waiting: VecDeque::new(),
                 refused: None,
@@ -232,7 +237,7 @@ impl Coordinator {
         self.schedules = schedules;
         // In one batch with the jobs: either both are kept, or neither.
         for Ran { name, time, .. } in ran {
-            self.keep_run(&name, time);
+            self.keep_schedule(&name, Known::Ran(time));
         }
         self.act(io);
     }
@@ -241,20 +246,54 @@ impl Coordinator {
     pub(super) fn start_schedules(&mut self, definitions: Vec<Definition>) {
         let now = torhost_journal::now().as_secs() as i64;
         for definition in &definitions {
-            if self.keeping.last_run(&definition.name).is_none() {
-                self.keep_run(&definition.name, now);
+            if self.keeping.schedule(&definition.name).is_none() {
+                self.keep_schedule(&definition.name, Known::Began(now));
             }
         }
-        self.schedules = Schedules::new(definitions, |name| self.keeping.last_run(name));
+        self.schedules = Schedules::new(definitions, |name| self.keeping.schedule(name));
     }
 
-    fn keep_run(&mut self, name: &str, time: i64) {
+    fn keep_schedule(&mut self, name: &str, known: Known) {
         self.keeping
-            .note(|| Note::Setting(schedule_setting(name), time.to_string()));
+            .note(|| Note::Setting(schedule_setting(name), known.to_string()));
     }
 }
 
-/// The name under which the journal keeps the time of a schedule's last run.
+/// What the journal knows of a schedule, by seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// Its last run was due then.
+    Ran(i64),
+    /// It began then, and has not run since.
+    Began(i64),
+}
+
+impl Known {
+    fn time(self) -> i64 {
+        match self {
+            Known::Ran(time) | Known::Began(time) => time,
+        }
+    }
+
+    /// What was said of it.
+    pub(super) fn parse(text: &str) -> Option<Known> {
+        match text.strip_prefix("began ") {
+            Some(time) => time.parse().ok().map(Known::Began),
+            None => text.parse().ok().map(Known::Ran),
+        }
+    }
+}
+
+impl fmt::Display for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Known::Ran(time) => write!(f, "{time}"),
+            Known::Began(time) => write!(f, "began {time}"),
+        }
+    }
+}
+
+/// The name under which the journal keeps what is known of a schedule.
 pub(super) fn schedule_setting(name: &str) -> String {
     format!("schedule {name}")
 }
@@ -292,7 +331,9 @@ mod tests {
     impl World {
         fn new(missed: Missed, last: Option<i64>) -> World {
             World {
-                schedules: Schedules::new(vec![hourly(missed)], |name| last.filter(|_| name == "hourly")),
+                schedules: Schedules::new(vec![hourly(missed)], |name| {
+                    last.filter(|_| name == "hourly").map(Known::Ran)
+                }),
                 start: Instant::now(),
                 keys: Vec::new(),
                 is_full: false,
@@ -390,5 +431,19 @@ mod tests {
         let schedules = Schedules::new(Vec::new(), |_| None);
         assert_eq!(schedules.wake(), None);
         assert_eq!(schedules.value(), json!({"schedules": []}));
+    }
+
+    #[test]
+    fn one_that_has_begun_and_never_ran_has_no_last_run() {
+        let began = Known::parse(&Known::Began(MIDNIGHT).to_string());
+        assert_eq!(began, Some(Known::Began(MIDNIGHT)));
+        let ran = Known::Ran(MIDNIGHT + HOUR);
+        assert_eq!(Known::parse(&ran.to_string()), Some(ran));
+        let last_ms = |known| {
+            let schedules = Schedules::new(vec![hourly(Missed::Skip)], |_| Some(known));
+            schedules.value()["schedules"][0]["last_ms"].as_i64()
+        };
+        assert_eq!(last_ms(Known::Began(MIDNIGHT)), None);
+        assert_eq!(last_ms(ran), Some((MIDNIGHT + HOUR) * 1000));
     }
 }
