@@ -16,7 +16,7 @@ mod stats;
 mod topology;
 mod worker;
 
-pub(crate) use callback::{Callback, report};
+pub(crate) use callback::{Callback, failure, report, report_of};
 pub(crate) use json::to_tcl;
 
 use std::collections::BTreeMap;
