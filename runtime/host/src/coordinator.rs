@@ -78,6 +78,7 @@ pub(crate) struct Coordinator {
     listeners: Vec<(&'static str, Callback)>,
     /// Whom of the script to ask for workers, under [`torhost_dispatch::Policy::Asked`].
     chooser: Option<Callback>,
+    misnamed: choice::Misnamed,
     /// The script's own workers.
     own: Vec<WorkerKey>,
     /// Workers that have left while nobody listened, and why; they may be about to come again, until then.
@@ -162,6 +163,7 @@ impl Coordinator {
             schedules: Schedules::default(),
             listeners: Vec::new(),
             chooser,
+            misnamed: choice::Misnamed::default(),
             own: Vec::new(),
             absent: Vec::new(),
             absent_until: None,

@@ -410,6 +410,23 @@ fn a_port_that_is_taken_is_told_before_anything_is_started() {
 }
 
 #[test]
+fn a_script_that_is_not_there_is_told_before_anything_is_started() {
+    let system = System::new(&[("worker1", "worker", WORKER)]);
+    fs::remove_file(system.folder.join("worker1.tor")).unwrap();
+    let said = system.up().ends(1);
+    assert!(
+        said.contains("node worker1 has the script") && said.contains("there is no such file"),
+        "{said}"
+    );
+    assert!(!system.folder.join("logs/coordinator.log").exists());
+    let said = system.torhost(&["check", "config/system.top"]).ends(0);
+    assert!(
+        said.contains("warning[no-script]: the script of `worker1` is not there"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_node_of_another_machine_is_left_alone() {
     let system = System::new(&[("worker1", "worker", WORKER), ("far", "worker", WORKER)]);
     let top = system.folder.join("config/system.top");

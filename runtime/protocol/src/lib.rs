@@ -25,8 +25,8 @@ pub use lines::{LineBuffer, Lines, TooLong};
 pub use order::{Order, Registered, parse_order};
 pub use refusal::{Code, Refusal};
 pub use request::{
-    Beat, JobsQuery, MAX_AFTER, MAX_RUNNING, Misnamed, Registration, Request, Submission, SubmitOptions,
-    VERBS, parse_request,
+    Beat, JobsQuery, MAX_AFTER, MAX_CAPABILITIES, MAX_RUNNING, Misnamed, Registration, Request, Submission,
+    SubmitOptions, VERBS, is_worker_id, parse_request,
 };
 pub use state::{Format, NoSuchWord, State};
 pub use time::parse_time;

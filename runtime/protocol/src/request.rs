@@ -145,6 +145,15 @@ pub struct Registration {
     pub epoch: String,
 }
 
+/// How many capabilities a worker can register.
+pub const MAX_CAPABILITIES: usize = 64;
+
+/// Whether a worker can register under a name: 1 to 64 letters, digits or `_ . @ -`.
+pub fn is_worker_id(name: &str) -> bool {
+    let fits = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '@' | '-');
+    name.chars().all(fits) && (1..=64).contains(&name.chars().count())
+}
+
 /// How many attempts a worker can say that it still does.
 pub const MAX_RUNNING: usize = 1000;
 
@@ -476,8 +485,7 @@ fn duration(name: &str, value: Value) -> Result<Duration, Refusal> {
 
 fn registration(mut fields: Map<String, Value>) -> Result<Registration, Refusal> {
     let id = fields.remove("id").map(json::text).unwrap_or_default();
-    let fits = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '@' | '-');
-    if !id.chars().all(fits) || !(1..=64).contains(&id.chars().count()) {
+    if !is_worker_id(&id) {
         return Err(Refusal::bad_request(
             "id must be 1 to 64 letters, digits or _ . @ -",
         ));
@@ -493,7 +501,7 @@ fn registration(mut fields: Map<String, Value>) -> Result<Registration, Refusal>
         number("weight", 1..=10_000, 0),
     );
     let capabilities = match fields.remove("capabilities") {
-        Some(value) => json::words(value, 64),
+        Some(value) => json::words(value, MAX_CAPABILITIES),
         None => Some(Vec::new()),
     };
     let refuse = |text: &str| Refusal::bad_request(text);

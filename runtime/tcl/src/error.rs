@@ -31,10 +31,13 @@ pub enum Completion {
 
 impl fmt::Display for Completion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Completion::Other(code) => write!(f, "the return code {code}"),
-            named => write!(f, "{named:?}"),
-        }
+        f.write_str(match self {
+            Completion::Error => "an error",
+            Completion::Return => "return",
+            Completion::Break => "break",
+            Completion::Continue => "continue",
+            Completion::Other(code) => return write!(f, "the return code {code}"),
+        })
     }
 }
 

@@ -1,8 +1,12 @@
 //! What must hold between the parts of a topology. Linear in its size.
 use crate::diagnostic::{Diagnostic, did_you_mean, enough};
 use crate::lower::{Lowered, Places};
-use crate::model::{Detector, Isolation, NodeKind, Policies};
+use crate::model::{Detector, Isolation, NodeKind, Persistence, Policies, Topology, root_of};
+use crate::value::Durability;
 use std::collections::{HashMap, HashSet};
+
+/// How many capabilities a worker may register.
+const MAX_CAPABILITIES: usize = 64;
 
 /// Adds what is wrong to the mistakes.
 pub(crate) fn check(lowered: &mut Lowered) {
@@ -89,6 +93,16 @@ pub(crate) fn check(lowered: &mut Lowered) {
                 ),
             _ => {}
         }
+        if let (true, Some(span)) = (
+            node.capabilities.len() > MAX_CAPABILITIES,
+            settings.get("capabilities"),
+        ) {
+            let message = format!("`{}` has {} capabilities", node.name, node.capabilities.len());
+            found.push(
+                Diagnostic::error("bad-value", *span, message)
+                    .label(format!("expected at most {MAX_CAPABILITIES}")),
+            );
+        }
         let workers_only = [
             ("capabilities", !node.capabilities.is_empty()),
             ("isolation", node.isolation != Isolation::default()),
@@ -141,9 +155,32 @@ pub(crate) fn check(lowered: &mut Lowered) {
         }
     }
 
+    check_scripts(topology, places, &mut found);
     check_policies(&topology.policies, places, &mut found);
     mistakes.append(&mut found);
     mistakes.sort_by_key(|found| (found.primary.span.file, found.primary.span.start));
+}
+
+/// Whether scripts are there. They may be on another machine, where their nodes are; a text that is no file has no folder to look in.
+fn check_scripts(topology: &Topology, places: &Places, found: &mut Vec<Diagnostic>) {
+    let Ok(file) = topology.file.canonicalize() else {
+        return;
+    };
+    let here = std::env::current_dir().unwrap_or_default();
+    for (node, (_, settings)) in topology.nodes.iter().zip(&places.nodes) {
+        if let (Some(script), Some(span)) = (&node.script, settings.get("script")) {
+            let path = root_of(&file).join(script);
+            if !path.is_file() {
+                let message = format!("the script of `{}` is not there", node.name);
+                let shown = path.strip_prefix(&here).unwrap_or(&path).display();
+                found.push(
+                    Diagnostic::warning("no-script", *span, message)
+                        .label(format!("{shown} is not a file"))
+                        .help("paths are relative to the topology's folder, or to the one above if that is called `config`"),
+                );
+            }
+        }
+    }
 }
 
 /// What must hold between the settings of policies.
@@ -213,6 +250,21 @@ fn check_policies(policies: &Policies, places: &Places, found: &mut Vec<Diagnost
         );
         if let Some(failover) = place("load_balancing", "failover") {
             unused = unused.also(failover, "turned off here");
+        }
+        found.push(unused);
+    }
+
+    let persistence = &policies.persistence;
+    if let (Durability::None, Some(span)) = (persistence.durability, place("persistence", "path"))
+        && persistence.path != Persistence::default().path
+    {
+        let mut unused = Diagnostic::warning(
+            "no-effect",
+            span,
+            "`path` is for jobs that are kept: with `durability none` they are in memory alone",
+        );
+        if let Some(durability) = place("persistence", "durability") {
+            unused = unused.also(durability, "turned off here");
         }
         found.push(unused);
     }

@@ -87,12 +87,12 @@ impl Topology {
 
 fn read(path: &Path, text: String) -> Result<(Topology, Diagnostics), Diagnostics> {
     let mut lowered = lower::lower(path, text);
+    lowered.topology.file = path.to_owned();
     check::check(&mut lowered);
     let found = Diagnostics {
         list: lowered.mistakes,
         sources: lowered.sources,
     };
-    lowered.topology.file = path.to_owned();
     if found.errors() > 0 {
         Err(found)
     } else {

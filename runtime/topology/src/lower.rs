@@ -26,6 +26,8 @@ const POLICIES: [&str; 5] = ["load_balancing", "limits", "retry", "results", "pe
 const MAX_INCLUDES: usize = 16;
 /// How many files there may be in all: a file may be included in many places.
 const MAX_FILES: usize = 1000;
+/// How many characters the name of a node may have: a worker registers under it.
+const MAX_NODE_NAME: usize = 64;
 /// How many bytes a value may have once its variables are replaced: each could otherwise double the one before.
 const MAX_VALUE: usize = 64 * 1024;
 
@@ -266,6 +268,7 @@ impl Lowerer {
             return self.wrong_form(statement, "node NAME { … }");
         };
         let name = self.name(name_word, "a node");
+        let name = name.filter(|name| self.is_short(name_word, name));
         let name = name.filter(|name| self.declare("node", name, name_word.span));
         let before = self.out.mistakes.len();
         let settings = self.settings("node", body);
@@ -542,6 +545,18 @@ impl Lowerer {
         .label("expected letters, digits, `_`, `-` and `.`");
         self.mistake(found);
         None
+    }
+
+    /// Whether a node's name is no longer than a coordinator takes; a mistake if it is.
+    fn is_short(&mut self, word: &Word, name: &str) -> bool {
+        let length = name.chars().count();
+        if length > MAX_NODE_NAME {
+            let message = format!("the name of this node has {length} characters");
+            let found = Diagnostic::error("bad-name", word.span, message)
+                .label(format!("expected at most {MAX_NODE_NAME}"));
+            self.mistake(found);
+        }
+        length <= MAX_NODE_NAME
     }
 
     /// A word's text, its variables and escapes replaced.

@@ -422,11 +422,7 @@ impl Topology {
     /// The folder that paths in the topology are relative to: the one that holds the file, or the one above if that is called
     /// `config`.
     pub fn root(&self) -> &Path {
-        let folder = self.file.parent().unwrap_or(Path::new(""));
-        match folder.parent() {
-            Some(above) if folder.file_name().is_some_and(|name| name == "config") => above,
-            _ => folder,
-        }
+        root_of(&self.file)
     }
 
     /// Where the coordinator keeps its jobs.
@@ -437,5 +433,14 @@ impl Topology {
     /// Where a node's script is, if it has one.
     pub fn script_path(&self, node: &Node) -> Option<PathBuf> {
         node.script.as_ref().map(|script| self.root().join(script))
+    }
+}
+
+/// The folder that the paths in a topology of this file are relative to.
+pub(crate) fn root_of(file: &Path) -> &Path {
+    let folder = file.parent().unwrap_or(Path::new(""));
+    match folder.parent() {
+        Some(above) if folder.file_name().is_some_and(|name| name == "config") => above,
+        _ => folder,
     }
 }

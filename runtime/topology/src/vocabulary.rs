@@ -165,7 +165,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "node resources",
         "cpu",
-        Kind::Number(1, 4096),
+        Kind::Number(1, 1000),
         "1",
         "How many jobs a worker runs at once: its slots.",
     ),

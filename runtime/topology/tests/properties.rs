@@ -234,7 +234,7 @@ fn topology() -> impl Strategy<Value = Topology> {
     let workers = prop::collection::btree_map(
         name(),
         (
-            1_u32..=4096,
+            1_u32..=1000,
             any::<Option<u64>>(),
             prop::collection::btree_set(name(), 0..4),
             one_of(Isolation::WORDS, Isolation::from_word),

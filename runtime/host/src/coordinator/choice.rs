@@ -2,7 +2,7 @@
 use super::Coordinator;
 use super::hooks::Question;
 use crate::reactor::Io;
-use crate::tor::Callback;
+use crate::tor::{Callback, failure};
 use std::sync::Arc;
 use std::time::Duration;
 use torhost_dispatch::{Policy, WorkerKey};
@@ -36,6 +36,35 @@ impl Candidate {
     }
 }
 
+/// What a script has answered.
+struct Choice {
+    name: String,
+    /// Whether it is one of the workers that the script was given. That one may be gone by now.
+    is_offered: bool,
+}
+
+/// How often the log is told that a script names workers that it was not given.
+const SAID_EVERY: Duration = Duration::from_secs(60);
+
+/// When a script has named workers that it was not given.
+#[derive(Default)]
+pub(super) struct Misnamed {
+    said: Option<Duration>,
+    unsaid: u64,
+}
+
+impl Misnamed {
+    /// Notes that it did so once more. If that is to be told, how often it was not told since the last time.
+    fn note(&mut self, now: Duration) -> Option<u64> {
+        if self.said.is_some_and(|said| now < said + SAID_EVERY) {
+            self.unsaid += 1;
+            return None;
+        }
+        self.said = Some(now);
+        Some(std::mem::take(&mut self.unsaid))
+    }
+}
+
 impl Coordinator {
     /// Chooses workers by a policy, or by a script, from now on.
     pub(crate) fn set_policy(&mut self, io: &mut Io, policy: Policy, chooser: Option<Callback>) {
@@ -63,11 +92,11 @@ impl Coordinator {
                 silent: now.saturating_sub(worker.heard),
             })
         });
-        let candidates: Vec<Candidate> = candidates.collect();
+        let candidates: Arc<[Candidate]> = candidates.collect();
         let question = Question::new(
             io,
-            move |coordinator: &mut Coordinator, io, name: Option<String>| {
-                let worker = name.and_then(|name| coordinator.engine.worker_named(&name));
+            move |coordinator: &mut Coordinator, io, choice: Option<Choice>| {
+                let worker = choice.and_then(|choice| coordinator.named(io, &choice));
                 coordinator.engine.chosen(coordinator.now(io), job, worker);
                 coordinator.act(io);
             },
@@ -76,6 +105,7 @@ impl Coordinator {
         let (data, priority) = (submission.data.clone(), submission.priority);
         let (requires, affinity) = (submission.requires.clone(), submission.affinity.clone());
         let attempt = asked.attempt + 1;
+        let offered = candidates.clone();
         let args = move || {
             let entries = [
                 Some(("id", Obj::from(job.to_string()))),
@@ -91,9 +121,46 @@ impl Coordinator {
             vec![Obj::list(candidates.iter().map(Candidate::dict)), job]
         };
         chooser.call_then(args, move |interp, answer| match answer {
-            Ok(name) => question.answer(name.to_text_lossy()),
+            Ok(name) => {
+                let name = name.to_text_lossy();
+                let is_offered = offered.iter().any(|candidate| *candidate.name == *name);
+                question.answer(Choice { name, is_offered });
+            }
             // The next in turn gets the job.
-            Err(error) => interp.background_error(&error),
+            Err(error) => interp.background_error(&failure("the policy command", &error)),
         });
+    }
+
+    /// The worker that the script chose. A name that it was not given is told of in the log, now and then.
+    fn named(&mut self, io: &Io, choice: &Choice) -> Option<WorkerKey> {
+        if !choice.is_offered
+            && let Some(unsaid) = self.misnamed.note(self.now(io))
+        {
+            let before = match unsaid {
+                0 => String::new(),
+                unsaid => format!(" (and {unsaid} times more since it was last said here)"),
+            };
+            log::warn!(
+                "the policy command returned \"{}\", which is none of the workers that it was given: the next in turn gets the job{before}",
+                choice.name.escape_debug()
+            );
+        }
+        self.engine.worker_named(&choice.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_that_goes_on_naming_nobody_is_told_of_once_a_minute() {
+        let mut misnamed = Misnamed::default();
+        let second = Duration::from_secs(1);
+        assert_eq!(misnamed.note(5 * second), Some(0));
+        assert_eq!(misnamed.note(6 * second), None);
+        assert_eq!(misnamed.note(64 * second), None);
+        assert_eq!(misnamed.note(65 * second), Some(2));
+        assert_eq!(misnamed.note(125 * second), Some(0));
     }
 }

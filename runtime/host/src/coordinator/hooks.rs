@@ -1,18 +1,20 @@
 //! Hooks: what a script says to submissions, before they are taken, and what it is told of events.
 use super::{Coordinator, event_fields, is_of_worker};
 use crate::reactor::{Conn, Io, Reach, Service as _};
-use crate::tor::Callback;
+use crate::tor::{Callback, failure, report_of};
 use serde_json::Value;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use torhost_dispatch::Event;
 use torhost_protocol::{Code, JobId, MAX_AFTER, Refusal, Request, SubmitOptions, parse_duration, parse_time};
-use torhost_tcl::{Completion, Error, Interp, Obj, Result};
+use torhost_tcl::{Error, Interp, Obj, Result};
 
 /// How many submissions may be with the script. Connections that have more to submit are read no further.
 const MOST_UNDECIDED: usize = 10_000;
 /// How many events may wait for the script. More are lost.
 const MOST_EVENTS: usize = 100_000;
+/// How much of what a hook returned is quoted, in characters.
+const MOST_QUOTED: usize = 100;
 
 /// What can be listened to, in the order of `docs/protocol.md`.
 pub(crate) const EVENTS: &[&str] = &[
@@ -280,14 +282,17 @@ impl Coordinator {
         if let Some(torhost_dispatch::State::Ended { result, .. }) = ended {
             fields.push(("result", Value::from(String::from_utf8_lossy(result))));
         }
-        for (_, callback) in self.listeners.iter().filter(|(name, _)| *name == event.name) {
-            let (fields, counted) = (fields.clone(), self.backlog.clone());
-            callback.call(move || {
+        for (name, callback) in self.listeners.iter().filter(|(name, _)| *name == event.name) {
+            let (name, fields, counted) = (*name, fields.clone(), self.backlog.clone());
+            let args = move || {
                 drop(counted);
                 let fields = fields
                     .iter()
                     .map(|(name, value)| (*name, crate::tor::to_tcl(value)));
                 vec![Obj::dict(fields)]
+            };
+            callback.call_then(args, move |interp, outcome| {
+                report_of(&format!("the listener -on {name}"), interp, outcome);
             });
         }
     }
@@ -336,36 +341,48 @@ fn ask_route(route: Option<Callback>, asked: Arc<Asked>, question: Question<Deci
         move || vec![job.dict()],
         move |interp, outcome| {
             let options = outcome.and_then(|answer| routed(asked.options.clone(), &answer));
-            question.answer(options.map_err(|error| refusal(interp, &error)));
+            question.answer(options.map_err(|error| refusal("the hook -route", interp, &error)));
         },
     );
 }
 
 fn admitted(interp: &Interp, outcome: Result<Obj>) -> Result<(), Refusal> {
-    match outcome.and_then(|answer| answer.to_bool()) {
+    let truth = |answer: Obj| {
+        let expected = |_| bad_answer("-admit", &answer, "a boolean, such as true or 0");
+        answer.to_bool().map_err(expected)
+    };
+    match outcome.and_then(truth) {
         Ok(true) => Ok(()),
         Ok(false) => Err(refused("this job is not admitted")),
-        Err(error) => Err(refusal(interp, &error)),
+        Err(error) => Err(refusal("the hook -admit", interp, &error)),
     }
 }
 
+/// The error of a hook that returned something else than it should.
+fn bad_answer(hook: &str, answer: &Obj, expected: &str) -> Error {
+    let answer: String = answer.to_text_lossy().chars().take(MOST_QUOTED).collect();
+    Error::new(format!(
+        "the hook {hook} returned \"{answer}\": expected {expected}"
+    ))
+}
+
 /// What an error of a hook means for the client. One that does not say that it is meant to is reported as a mistake, too.
-fn refusal(interp: &Interp, error: &Error) -> Refusal {
+fn refusal(hook: &str, interp: &Interp, error: &Error) -> Refusal {
+    let failure = failure(hook, error);
     if !error
         .code()
         .starts_with(&["TOR".to_owned(), "REFUSED".to_owned()])
     {
-        interp.background_error(error);
+        interp.background_error(&failure);
     }
-    match error.completion() {
-        Completion::Error | Completion::Return => refused(error.message()),
-        other => refused(format!("the hook ended with {other}, not with a result")),
-    }
+    refused(failure.message())
 }
 
 /// The options of a submission, with those that a script sets.
 fn routed(mut options: SubmitOptions, answer: &Obj) -> Result<SubmitOptions> {
-    for (name, value) in answer.to_dict()? {
+    let entries = answer.to_dict();
+    let entries = entries.map_err(|_| bad_answer("-route", answer, "a dict of options"))?;
+    for (name, value) in entries {
         let name = name.to_text_lossy();
         let known = ["priority", "requires", "delay", "timeout", "retries", "affinity"];
         let set = if known.contains(&name.as_str()) {
@@ -375,7 +392,9 @@ fn routed(mut options: SubmitOptions, answer: &Obj) -> Result<SubmitOptions> {
                 "the options that a route can set are priority, requires, delay, timeout, retries and affinity",
             )
         };
-        set.map_err(|expected| Error::new(format!("bad option \"{name}\" of a route: {expected}")))?;
+        set.map_err(|expected| {
+            Error::new(format!("the hook -route set a bad option \"{name}\": {expected}"))
+        })?;
     }
     Ok(options)
 }

@@ -2,7 +2,7 @@
 use super::hooks::Question;
 use super::{Coordinator, Link, MULTILINE, Way, unknown};
 use crate::reactor::Io;
-use crate::tor::Callback;
+use crate::tor::{Callback, failure};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,8 +48,9 @@ impl OwnWorker {
         };
         self.assign.call_then(args, move |interp, outcome| {
             if let Err(error) = outcome {
-                interp.background_error(&error);
-                question.answer(error.message().to_owned());
+                let failure = failure("-assign of a worker", &error);
+                interp.background_error(&failure);
+                question.answer(failure.message().to_owned());
             }
         });
     }

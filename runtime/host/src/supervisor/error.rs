@@ -30,6 +30,16 @@ pub(crate) enum Error {
         port: u16,
     },
     #[error(
+        "node {node} has the script {script}, and there is no such file: correct the node's `script` in {topology}",
+        script = script.display(),
+        topology = topology.display()
+    )]
+    NoScript {
+        node: String,
+        script: PathBuf,
+        topology: PathBuf,
+    },
+    #[error(
         "{path} has no node to start here: none has both a script and an address of this machine",
         path = .0.display()
     )]

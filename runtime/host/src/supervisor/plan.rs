@@ -57,6 +57,13 @@ impl Plan {
                 ));
                 continue;
             }
+            if !script.is_file() {
+                return Err(Error::NoScript {
+                    node: node.name.clone(),
+                    script,
+                    topology: path.to_owned(),
+                });
+            }
             nodes.push(NodePlan {
                 name: node.name.clone(),
                 kind: node.kind,

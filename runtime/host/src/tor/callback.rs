@@ -2,7 +2,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::Arc;
-use torhost_tcl::{Interp, Obj, Result, ThreadHandle, WeakInterp};
+use torhost_tcl::{Completion, Error, Interp, Obj, Result, ThreadHandle, WeakInterp};
 
 thread_local! {
     /// The prefixes of this thread's interpreters, by number.
@@ -86,9 +86,25 @@ impl Callback {
     }
 }
 
+/// What became of a command prefix that did not give a result, as an error that says whose it is: `the hook -admit`, say. Of a
+/// `break` and the like Tcl has no text of its own.
+pub(crate) fn failure(whose: &str, error: &Error) -> Error {
+    if error.completion() == Completion::Error {
+        let info = error.info().unwrap_or(error.message());
+        return error.clone().with_info(format!("{info}\n    ({whose})"));
+    }
+    let text = format!("{whose} ended with {}, not with a result", error.completion());
+    Error::new(&text).with_info(&text)
+}
+
 /// Passes an error that has nobody to catch it to `interp bgerror`.
 pub(crate) fn report(interp: &Interp, outcome: Result<Obj>) {
+    report_of("a callback", interp, outcome);
+}
+
+/// As [`report`], where there is more to say of whose error it is.
+pub(crate) fn report_of(whose: &str, interp: &Interp, outcome: Result<Obj>) {
     if let Err(error) = outcome {
-        interp.background_error(&error);
+        interp.background_error(&failure(whose, &error));
     }
 }

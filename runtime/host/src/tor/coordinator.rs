@@ -1,12 +1,13 @@
 //! `tor::coordinator`.
 use super::Command;
+use super::dispatch::serve_by;
 use super::options::Options;
 use super::settings::{EngineSettings, Listener, ServingSettings, cannot_listen, take_options};
 use super::stop::on_sigterm;
 use crate::coordinator::{Coordinator, Serving};
 use crate::reactor::{self, Reach};
 use std::net::SocketAddr;
-use torhost_tcl::{Error, Interp, Obj, Result};
+use torhost_tcl::{Interp, Obj, Result};
 
 const OPTIONS: Options = Options("COORDINATOR");
 
@@ -25,7 +26,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
            | `-policy` | how a worker is chosen: `round_robin` (each in turn), `least_loaded` (the smallest share of its slots in \
            use), `weighted` (in proportion to the weights that workers register with, or else their slots), `power_of_two` (the less \
            loaded of two chosen at random), `affinity` (consistent hashing of the job's affinity key) | `round_robin` |\n\
-           | `-policy-command` | the command prefix of a policy in Tcl, in place of these | |\n\
+           | `-policy-command` | the command prefix of a policy in Tcl, in place of `-policy` | |\n\
            | `-heartbeat` | how often workers are told to beat | `10s` |\n\
            | `-health-check` | a worker that is silent for longer loses its jobs to the others | `30s` |\n\
            | `-detector` | `fixed`, or `phi_accrual`: a worker loses its jobs already when its silence has become improbable, given how \
@@ -73,7 +74,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
            that of a job that has ended has its `result`. If the script falls behind by 100,000 events, further ones are lost until it has caught up.\n\n\
            A policy in Tcl is called with a list of the workers that are free and have what the job requires, each a dict with `name slots \
            running capabilities weight completed failed silent_ms`, and a dict of the job: `id data priority requires attempt`, and \
-           `affinity` if it has one. It returns the name of one of them. If that one is free no more, or there is none of that name, or \
+           `affinity` if it has one. It returns the name of one of them. If that one is free no more, or there is none of that name (which the log tells, once a minute), or \
            the policy fails (which goes to `interp bgerror`), the next in turn gets the job. One job is asked about at a time, in the \
            order of the queue, so that a busy script delays all jobs; what a job costs grows with the number of workers that are free.",
     example: "proc admit {job} {\n    \
@@ -92,10 +93,9 @@ fn serve(interp: &Interp, args: &[Obj]) -> Result<Obj> {
     const USAGE: &str = "tor::coordinator serve ?-option value …?";
     if let Some(at) = args.iter().position(|arg| arg.to_text_lossy() == "-dispatch") {
         let [dispatch, rest @ ..] = &args[at + 1..] else {
-            return Err(Error::wrong_args(USAGE));
+            return Err(OPTIONS.missing_value(&args[at]));
         };
-        let words = [&[dispatch.clone(), Obj::from("serve")], &args[..at], rest].concat();
-        return interp.call(&words);
+        return serve_by(interp, dispatch, &[&args[..at], rest].concat());
     }
     let mut engine = EngineSettings::new(OPTIONS)?;
     let mut serving = ServingSettings::new(OPTIONS)?;

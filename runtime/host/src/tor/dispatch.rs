@@ -5,6 +5,7 @@ use super::options::Options;
 use super::settings::{EngineSettings, ServingSettings, listener, one_of, policy_of, take_options};
 use crate::coordinator::{Coordinator, OwnWorker, WorkerTaken, set_option};
 use crate::reactor::{self, Gone, Io, Reach};
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
@@ -210,6 +211,16 @@ const METHODS: &[Method] = &[
     },
 ];
 
+/// What `submit` can be asked for besides, without the hyphens.
+const SUBMIT_OPTIONS: &[&str] = &[
+    "priority", "requires", "after", "at", "delay", "timeout", "deadline", "retries", "key", "affinity",
+];
+
+thread_local! {
+    /// Whether an engine's command has been asked to serve.
+    static ASKED_TO_SERVE: Cell<bool> = const { Cell::new(false) };
+}
+
 /// An engine, which ends when its command is deleted.
 struct Dispatch(Reach<Coordinator>);
 
@@ -310,6 +321,11 @@ fn submit(_: &Interp, dispatch: &Dispatch, args: &[Obj]) -> Result<Obj> {
     let data = args[0].to_text_lossy().into_bytes();
     let mut options = SubmitOptions::default();
     for (option, name, value) in pairs(&args[1..])? {
+        if !SUBMIT_OPTIONS.contains(&&*name) {
+            let known: Vec<String> = SUBMIT_OPTIONS.iter().map(|name| format!("-{name}")).collect();
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            return Err(OPTIONS.bad(format!("bad option \"{option}\": must be {}", one_of(&known))));
+        }
         set_option(&mut options, &name, &value)
             .map_err(|expected| OPTIONS.bad(format!("bad option {option} \"{value}\": {expected}")))?;
     }
@@ -416,7 +432,20 @@ fn policy(interp: &Interp, dispatch: &Dispatch, args: &[Obj]) -> Result<Obj> {
     Ok(Obj::empty())
 }
 
+/// Has the engine of a command listen. Commands may be renamed, and so only what is called can tell whether it is one.
+pub(super) fn serve_by(interp: &Interp, command: &Obj, args: &[Obj]) -> Result<Obj> {
+    let words = [&[command.clone(), Obj::from("serve")], args].concat();
+    ASKED_TO_SERVE.set(false);
+    let outcome = interp.call(&words);
+    if ASKED_TO_SERVE.take() {
+        return outcome;
+    }
+    let expected = "the command of an engine, as tor::dispatch create returns it";
+    Err(Options("COORDINATOR").bad_value(&Obj::from("-dispatch"), command, expected))
+}
+
 fn serve(interp: &Interp, dispatch: &Dispatch, args: &[Obj]) -> Result<Obj> {
+    ASKED_TO_SERVE.set(true);
     let mut serving = ServingSettings::new(OPTIONS)?;
     let known = [ServingSettings::NAMES, &["-on"]].concat();
     let usage = "tor::coordinator serve -dispatch command ?-option value …?";
@@ -436,7 +465,7 @@ fn serve(interp: &Interp, dispatch: &Dispatch, args: &[Obj]) -> Result<Obj> {
 fn pairs(args: &[Obj]) -> Result<Vec<(Obj, String, Obj)>> {
     let (pairs, rest) = args.as_chunks::<2>();
     if let [option] = rest {
-        return Err(OPTIONS.bad(format!("the option \"{option}\" has no value")));
+        return Err(OPTIONS.missing_value(option));
     }
     let named = pairs.iter().map(|[option, value]| {
         let name = option.to_text_lossy();

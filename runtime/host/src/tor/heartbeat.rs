@@ -95,9 +95,7 @@ pub(super) const COMMANDS: &[Command] = &[
 ];
 
 fn watch(interp: &Interp, args: &[Obj]) -> Result<Obj> {
-    let (pairs, []) = args[1..].as_chunks::<2>() else {
-        return Err(Error::wrong_args(&format!("tor::heartbeat watch {WATCH_USAGE}")));
-    };
+    let pairs = OPTIONS.pairs(&args[1..], &format!("tor::heartbeat watch {WATCH_USAGE}"))?;
     let (mut interval, mut timeout) = (Duration::from_secs(10), None);
     let (mut is_accrual, mut threshold) = (false, 8.0);
     let (mut on_down, mut on_up, mut on_socket) = (None, None, None);
@@ -151,9 +149,7 @@ fn watch(interp: &Interp, args: &[Obj]) -> Result<Obj> {
 }
 
 fn send(args: &[Obj]) -> Result<Obj> {
-    let (pairs, []) = args[1..].as_chunks::<2>() else {
-        return Err(Error::wrong_args(&format!("tor::heartbeat send {SEND_USAGE}")));
-    };
+    let pairs = OPTIONS.pairs(&args[1..], &format!("tor::heartbeat send {SEND_USAGE}"))?;
     let shared = socket::connection(&args[0])?;
     let (mut interval, mut line) = (None, None);
     for [option, value] in pairs {

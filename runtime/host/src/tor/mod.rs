@@ -17,7 +17,7 @@ mod stop;
 mod topology;
 mod worker;
 
-pub(crate) use callback::{Callback, report};
+pub(crate) use callback::{Callback, failure, report, report_of};
 pub(crate) use json::to_tcl;
 pub(crate) use stop::Exit;
 

@@ -9,6 +9,27 @@ use torhost_tcl::{Error, Interp, Obj, Result};
 pub(super) struct Options(pub(super) &'static str);
 
 impl Options {
+    /// Options and their values, two by two. `usage` is the command's, for words that are no options.
+    pub(super) fn pairs<'a>(self, args: &'a [Obj], usage: &str) -> Result<&'a [[Obj; 2]]> {
+        let (pairs, rest) = args.as_chunks::<2>();
+        match rest {
+            [] => Ok(pairs),
+            [option] if option.to_text_lossy().starts_with('-') => Err(self.missing_value(option)),
+            _ => Err(Error::wrong_args(usage)),
+        }
+    }
+
+    /// The error of an option that is the last word.
+    pub(super) fn missing_value(self, option: &Obj) -> Error {
+        let takes = match option.to_text_lossy().as_str() {
+            "-on" => "an event and a command prefix",
+            _ => "a value",
+        };
+        self.bad(format!(
+            "the option {option} has no value: it must be followed by {takes}"
+        ))
+    }
+
     /// A whole number in a range.
     pub(super) fn whole(self, option: &Obj, value: &Obj, least: u64, most: u64) -> Result<u64> {
         let number = value.to_i64().ok().and_then(|number| u64::try_from(number).ok());

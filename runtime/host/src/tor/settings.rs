@@ -21,6 +21,8 @@ pub(super) struct EngineSettings {
     detector: Detector,
     phi_threshold: u32,
     chooser: Option<Callback>,
+    /// The option that said how workers are chosen, if one did.
+    chosen_by: Option<&'static str>,
     /// What holds where no option says otherwise.
     persistence: (Durability, PathBuf),
     durability: Option<Durability>,
@@ -79,6 +81,7 @@ impl EngineSettings {
             detector: load_balancing.detector,
             phi_threshold: load_balancing.phi_threshold,
             chooser: None,
+            chosen_by: None,
             persistence: match topology::topology_if_any()? {
                 Some(topology) => (persistence.durability, topology.journal_path()),
                 None => (persistence.durability, persistence.path.into()),
@@ -101,8 +104,17 @@ impl EngineSettings {
     pub(super) fn take(&mut self, interp: &Interp, option: &Obj, value: &Obj) -> Result<bool> {
         let (options, config) = (self.options, &mut self.config);
         match option.to_text_lossy().as_str() {
-            "-policy" => (config.policy, self.chooser) = (policy_of(options, value)?, None),
+            name @ ("-policy" | "-policy-command") if self.chosen_by.is_some_and(|other| other != name) => {
+                return Err(
+                    options.bad("the options -policy and -policy-command exclude each other: give one")
+                );
+            }
+            "-policy" => {
+                config.policy = policy_of(options, value)?;
+                self.chosen_by = Some("-policy");
+            }
             "-policy-command" => {
+                self.chosen_by = Some("-policy-command");
                 self.chooser = options.callback(interp, option, value)?;
                 config.policy = match &self.chooser {
                     Some(_) => Policy::Asked,
@@ -456,6 +468,7 @@ pub(super) fn take_options(
                 }
                 rest
             }
+            _ if name.starts_with('-') => return Err(options.missing_value(option)),
             _ => return Err(Error::wrong_args(usage)),
         };
     }

@@ -209,9 +209,7 @@ fn parse(interp: &Interp, kind: Kind, pairs: &[[Obj; 2]]) -> Result<Given> {
 }
 
 fn listen(interp: &Interp, args: &[Obj]) -> Result<Obj> {
-    let (pairs, []) = args.as_chunks::<2>() else {
-        return Err(Error::wrong_args(&format!("tor::socket listen {LISTEN_USAGE}")));
-    };
+    let pairs = OPTIONS.pairs(args, &format!("tor::socket listen {LISTEN_USAGE}"))?;
     let given = parse(interp, Kind::Listener, pairs)?;
     let port = given
         .port
@@ -233,9 +231,10 @@ fn listen(interp: &Interp, args: &[Obj]) -> Result<Obj> {
 
 fn connect(interp: &Interp, args: &[Obj]) -> Result<Obj> {
     let has_port = !args[1].to_text_lossy().starts_with('-');
-    let (pairs, []) = args[1 + usize::from(has_port)..].as_chunks::<2>() else {
-        return Err(Error::wrong_args(&format!("tor::socket connect {CONNECT_USAGE}")));
-    };
+    let pairs = OPTIONS.pairs(
+        &args[1 + usize::from(has_port)..],
+        &format!("tor::socket connect {CONNECT_USAGE}"),
+    )?;
     let given = parse(interp, Kind::Socket, pairs)?;
     let (host, port) = target(&args[0], args.get(1).filter(|_| has_port))?;
     let shared = Shared::new(Kind::Socket, sockets::owner(interp), given.is_binary);

@@ -8,7 +8,7 @@ use crate::worker::{
 };
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use torhost_protocol::{Handle, Registration};
+use torhost_protocol::{Handle, MAX_CAPABILITIES, Registration, is_worker_id};
 use torhost_tcl::{Error, Interp, Obj, Result};
 use torhost_topology::Isolation;
 
@@ -33,9 +33,9 @@ pub(super) const COMMANDS: &[Command] = &[
                process`.\n\n\
                | option | is | default |\n|---|---|---|\n\
                | `-handler` | the command prefix | must be given |\n\
-               | `-name` | the worker's name; a second worker of that name takes the place of the first | `tor::topology self` |\n\
+               | `-name` | the worker's name, 1 to 64 letters, digits or `_ . @ -`; a second worker of that name takes the place of the first | `tor::topology self` |\n\
                | `-type` | a word for people | `worker` |\n\
-               | `-capabilities` | what its jobs may require | the node's in the topology |\n\
+               | `-capabilities` | what its jobs may require, at most 64 | the node's in the topology |\n\
                | `-slots` | jobs at once, 1 to 1000 | the node's `resources cpu`, or else 1 |\n\
                | `-weight` | its share of the work compared with others, under the policy `weighted` | the slots |\n\
                | `-heartbeat` | how often to beat | what the coordinator says |\n\
@@ -286,15 +286,24 @@ fn serve(interp: &Interp, args: &[Obj]) -> Result<Obj> {
     let mut drain = Duration::from_secs(10);
     let mut handler = None;
     let mut setup = None;
-    let (pairs, []) = args[1..].as_chunks::<2>() else {
-        return Err(Error::wrong_args(&format!("tor::worker serve {SERVE_USAGE}")));
-    };
+    let pairs = OPTIONS.pairs(&args[1..], &format!("tor::worker serve {SERVE_USAGE}"))?;
     for [option, value] in pairs {
         match option.to_text_lossy().as_str() {
-            "-handler" => handler = Some(words(value)?),
+            "-handler" => {
+                let expected = |_| OPTIONS.bad_value(option, value, "a command prefix, which is a list");
+                handler = Some(words(value).map_err(expected)?);
+            }
             "-name" => name = Some(value.to_text()?),
             "-type" => kind = value.to_text()?,
-            "-capabilities" => capabilities = Some(words(value)?),
+            "-capabilities" => {
+                let words = value
+                    .to_list()
+                    .ok()
+                    .filter(|words| words.len() <= MAX_CAPABILITIES);
+                let expected = format!("a list of at most {MAX_CAPABILITIES} words");
+                let words = words.ok_or_else(|| OPTIONS.bad_value(option, value, &expected))?;
+                capabilities = Some(words.iter().map(Obj::to_text_lossy).collect());
+            }
             "-slots" => slots = Some(OPTIONS.whole(option, value, 1, 1000)? as u32),
             "-weight" => weight = Some(OPTIONS.whole(option, value, 1, 10_000)? as u32),
             "-heartbeat" => heartbeat = Some(OPTIONS.duration(option, value, 10)?),
@@ -324,6 +333,11 @@ fn serve(interp: &Interp, args: &[Obj]) -> Result<Obj> {
                 OPTIONS.bad("the option -name must be given, since this script is no node of a topology")
             })?,
     };
+    if !is_worker_id(&name) {
+        return Err(OPTIONS.bad(format!(
+            "bad value \"{name}\" for -name: must be 1 to 64 letters, digits or _ . @ -, as coordinators take no other"
+        )));
+    }
     let node = topology::topology()
         .ok()
         .and_then(|topology| topology.node(&name));
