@@ -238,7 +238,7 @@ pub const VERBS: &[(&str, &str)] = &[
     ),
     ("WAIT:<id>", "be sent the JOB_RESULT of this job"),
     ("CANCEL:<id>", "cancel a job"),
-    ("RETRY:<id>", "queue a failed or expired job again"),
+    ("RETRY:<id>", "queue a failed, expired or cancelled job again"),
     ("PURGE:<id>", "forget an ended job and its result now"),
     ("PAUSE", "hand out no more jobs; RESUME goes on"),
     ("RESUME", "hand out jobs again"),
@@ -270,33 +270,38 @@ pub fn parse_request(line: &[u8]) -> Result<Request<'_>, Refusal> {
         }),
         b"JOB_COMPLETE" => complete(rest)?,
         b"HEARTBEAT" => Request::Heartbeat(beat(rest)),
-        b"PING" => Request::Ping,
-        b"PONG" | b"" => Request::Empty,
+        b"PING" => alone("PING", rest, Request::Ping)?,
+        b"PONG" => Request::Empty,
+        b"" if given.is_none() => Request::Empty,
         b"JOB_PROGRESS" => progress(rest)?,
         b"JOB_FAILED" => failed(rest)?,
         b"SUBMIT" => Request::Submit(submission(json::object(rest)?)?),
         b"REGISTER" => Request::Register(registration(json::object(rest)?)?),
-        b"DRAIN" => Request::Drain,
-        b"STATUS" => Request::Status,
-        b"JOB" => Request::Job(job(rest)?),
+        b"DRAIN" => alone("DRAIN", rest, Request::Drain)?,
+        b"STATUS" => alone("STATUS", rest, Request::Status)?,
+        b"JOB" => Request::Job(job("JOB", rest)?),
         b"JOBS" if rest.is_empty() => Request::Jobs(jobs_query(Map::new())?),
         b"JOBS" => Request::Jobs(jobs_query(json::object(rest)?)?),
-        b"WORKERS" => Request::Workers,
-        b"SCHEDULES" => Request::Schedules,
-        b"WAIT" => Request::Wait(job(rest)?),
-        b"CANCEL" => Request::Cancel(job(rest)?),
-        b"RETRY" => Request::Retry(job(rest)?),
-        b"PURGE" => Request::Purge(job(rest)?),
-        b"PAUSE" => Request::Pause,
-        b"RESUME" => Request::Resume,
-        b"WATCH" => Request::Watch(rest != b"off"),
+        b"WORKERS" => alone("WORKERS", rest, Request::Workers)?,
+        b"SCHEDULES" => alone("SCHEDULES", rest, Request::Schedules)?,
+        b"WAIT" => Request::Wait(job("WAIT", rest)?),
+        b"CANCEL" => Request::Cancel(job("CANCEL", rest)?),
+        b"RETRY" => Request::Retry(job("RETRY", rest)?),
+        b"PURGE" => Request::Purge(job("PURGE", rest)?),
+        b"PAUSE" => alone("PAUSE", rest, Request::Pause)?,
+        b"RESUME" => alone("RESUME", rest, Request::Resume)?,
+        b"WATCH" => Request::Watch(match rest {
+            b"" | b"on" => true,
+            b"off" => false,
+            _ => return Err(Refusal::bad_request("expected WATCH or WATCH:off")),
+        }),
         b"FORMAT" => Request::Format(match rest {
             b"json" => Format::Json,
             b"tcl" => Format::Tcl,
             _ => return Err(Refusal::bad_request("expected FORMAT:json or FORMAT:tcl")),
         }),
         b"AUTH" => Request::Auth(rest),
-        b"HELP" => Request::Help,
+        b"HELP" => alone("HELP", rest, Request::Help)?,
         _ => return Err(unknown_verb(verb)),
     })
 }
@@ -304,6 +309,10 @@ pub fn parse_request(line: &[u8]) -> Result<Request<'_>, Refusal> {
 #[cold]
 fn unknown_verb(verb: &[u8]) -> Refusal {
     let printable = |c: char| matches!(c, '\'' | '"' | '\\') || c.escape_debug().len() == 1;
+    if verb.is_empty() {
+        let text = "there is none before the colon (HELP lists the verbs)";
+        return Refusal::new(Code::UnknownVerb, text);
+    }
     let shown: String = excerpt(verb)
         .chars()
         .map(|c| if printable(c) { c } else { '?' })
@@ -319,7 +328,21 @@ fn split(text: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-fn job(name: &[u8]) -> Result<JobId, Refusal> {
+/// A request of a verb that nothing follows.
+fn alone<'a>(verb: &str, rest: &[u8], request: Request<'a>) -> Result<Request<'a>, Refusal> {
+    if rest.is_empty() {
+        Ok(request)
+    } else {
+        Err(Refusal::bad_request(format!("expected {verb} alone")))
+    }
+}
+
+fn job(verb: &str, name: &[u8]) -> Result<JobId, Refusal> {
+    if name.is_empty() {
+        return Err(Refusal::bad_request(format!(
+            "expected {verb}:<id>, such as {verb}:JOB-7"
+        )));
+    }
     JobId::parse(name).map_err(|_| Refusal::new(Code::UnknownJob, excerpt(name)))
 }
 
@@ -432,6 +455,11 @@ fn submission<'a>(fields: Map<String, Value>) -> Result<Submission<'a>, Refusal>
             "requires" => {
                 let mut words = json::words(value, 16)
                     .ok_or_else(|| refuse("requires is a list of at most 16 capabilities"))?;
+                if words.iter().any(String::is_empty) {
+                    return Err(refuse(
+                        "requires has an empty word, and no worker has such a capability",
+                    ));
+                }
                 words.sort_unstable();
                 words.dedup();
                 options.requires = Some(words);
@@ -615,6 +643,39 @@ mod tests {
         ] {
             assert_eq!(parse(line), Ok(expected), "{line}");
         }
+    }
+
+    #[test]
+    fn what_is_too_much_or_too_little() {
+        for (line, expected) in [
+            (
+                ":",
+                "unknown-verb:there is none before the colon (HELP lists the verbs)",
+            ),
+            (
+                "::x",
+                "unknown-verb:there is none before the colon (HELP lists the verbs)",
+            ),
+            ("JOB", "bad-request:expected JOB:<id>, such as JOB:JOB-7"),
+            ("WAIT:", "bad-request:expected WAIT:<id>, such as WAIT:JOB-7"),
+            ("CANCEL", "bad-request:expected CANCEL:<id>, such as CANCEL:JOB-7"),
+            ("RETRY", "bad-request:expected RETRY:<id>, such as RETRY:JOB-7"),
+            ("PURGE", "bad-request:expected PURGE:<id>, such as PURGE:JOB-7"),
+            ("JOB:x", "unknown-job:x"),
+            ("WATCH:maybe", "bad-request:expected WATCH or WATCH:off"),
+            ("PAUSE:1", "bad-request:expected PAUSE alone"),
+            ("STATUS:x", "bad-request:expected STATUS alone"),
+            ("PING:x", "bad-request:expected PING alone"),
+            ("SCHEDULES:x", "bad-request:expected SCHEDULES alone"),
+            (
+                r#"SUBMIT:{"data":"x","requires":["gpu",""]}"#,
+                "bad-request:requires has an empty word, and no worker has such a capability",
+            ),
+        ] {
+            assert_eq!(parse(line), Err(expected.to_owned()), "{line}");
+        }
+        assert_eq!(parse("WATCH:on"), Ok(Request::Watch(true)));
+        assert_eq!(parse("STATUS:"), Ok(Request::Status));
     }
 
     #[test]

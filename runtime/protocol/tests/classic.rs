@@ -87,6 +87,24 @@ proc ask {c line} {
 }
 "#;
 
+/// Whether the classic coordinator takes this line although it means nothing there: what follows a verb that nothing follows, a
+/// name of no job, a capability without a name.
+fn is_taken_there_only(line: &[u8]) -> bool {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let text = String::from_utf8_lossy(line);
+    let (verb, rest) = text.split_once(':').unwrap_or((&text, ""));
+    match verb {
+        "" => !text.is_empty(),
+        "PING" | "STATUS" | "WORKERS" | "HELP" | "DRAIN" => !rest.is_empty(),
+        "WATCH" => !["", "on", "off"].contains(&rest),
+        "JOB" | "WAIT" | "CANCEL" => rest.is_empty(),
+        "SUBMIT" => {
+            parse_request(line).is_err_and(|refusal| refusal.text.starts_with("requires has an empty word"))
+        }
+        _ => false,
+    }
+}
+
 /// Whether the classic coordinator knows what this line is about, as far as one can tell from its words.
 fn is_classic(line: &[u8]) -> bool {
     let text = String::from_utf8_lossy(line);
@@ -118,7 +136,10 @@ fn the_classic_coordinator_accepts_and_refuses_the_same() {
         // Tcl reads other bytes as Latin-1, and has no characters beyond the BMP.
         .filter(|line| line.is_ascii())
         .take(2000);
-    let lines: Vec<_> = lines.chain(variations).filter(|line| is_classic(line)).collect();
+    let lines: Vec<_> = lines
+        .chain(variations)
+        .filter(|line| is_classic(line) && !is_taken_there_only(line))
+        .collect();
     let differences = differences(&lines);
     assert!(differences.is_empty(), "{differences}");
 }

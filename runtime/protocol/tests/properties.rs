@@ -58,7 +58,7 @@ fn time() -> impl Strategy<Value = Duration> {
 }
 
 fn options() -> impl Strategy<Value = SubmitOptions> {
-    let requires = vec(text(), 0..=16).prop_map(|mut words| {
+    let requires = vec(name(), 0..=16).prop_map(|mut words| {
         words.sort();
         words.dedup();
         words

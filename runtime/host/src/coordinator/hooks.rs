@@ -415,7 +415,11 @@ pub(crate) fn set_option(options: &mut SubmitOptions, name: &str, value: &Obj) -
         "requires" => {
             let words = value.to_list().ok().filter(|words| words.len() <= 16);
             let words = words.ok_or("requires is a list of at most 16 capabilities")?;
-            options.requires = Some(words.iter().map(Obj::to_text_lossy).collect());
+            let words: Vec<String> = words.iter().map(Obj::to_text_lossy).collect();
+            if words.iter().any(String::is_empty) {
+                return Err("requires has an empty word, and no worker has such a capability");
+            }
+            options.requires = Some(words);
         }
         "after" => {
             let words = value.to_list().ok().filter(|words| words.len() <= MAX_AFTER);

@@ -19,6 +19,20 @@ const END_OF_SCRIPT: Completion = Completion::Other(0x746F72);
 /// The command that a job's coroutine runs.
 const RUN: &str = "::tor::worker::Run";
 
+/// A function that cancels the timers which would call a command.
+const FORGET_TIMERS: &str = "{command} {
+    foreach id [::after info] {
+        if {![catch {lindex [::after info $id] 0 0} called] && $called eq $command} {
+            ::after cancel $id
+        }
+    }
+}";
+
+/// The coroutine of a job.
+fn coroutine(number: u64) -> String {
+    format!("::tor::worker::job{number}")
+}
+
 thread_local! {
     /// Whether the script of this thread's executor has come to `tor::worker serve`.
     static SERVES: Cell<bool> = const { Cell::new(false) };
@@ -63,7 +77,6 @@ struct Job {
     number: u64,
     handle: Handle,
     data: Obj,
-    coroutine: String,
     /// Whether the handler has not come back from its first call.
     is_inside: bool,
     deferred: bool,
@@ -242,7 +255,6 @@ pub(crate) fn serve_here(
 
 impl Executor {
     fn begin(&self, number: u64, handle: Handle, data: &[u8]) {
-        let coroutine = format!("::tor::worker::job{number}");
         if !self.work.begin(number) {
             let slot = self.slot;
             let answer = Answer::cancelled();
@@ -254,13 +266,14 @@ impl Executor {
             number,
             handle,
             data: Obj::from(&*String::from_utf8_lossy(data)),
-            coroutine: coroutine.clone(),
             is_inside: true,
             deferred: false,
             answer: None,
         }));
         // Its outcome is told by `returned`, even when it is cancelled.
-        let _ = self.interp.eval_global(Obj::list(["coroutine", &coroutine, RUN]));
+        let _ = self
+            .interp
+            .eval_global(Obj::list(["coroutine", &coroutine(number), RUN]));
         self.work.settle();
         let waits = {
             let mut job = self.job.borrow_mut();
@@ -322,19 +335,26 @@ impl Executor {
 
     /// A job was cancelled, and was not stopped while it was evaluated.
     fn cancelled(&self, number: u64) {
-        let coroutine = match self.job.borrow_mut().as_mut() {
-            // One that is inside, in an event loop of its own, is about to be stopped.
-            Some(job) if job.number == number && !job.is_inside => {
+        let coroutine = coroutine(number);
+        let waits = match self.job.borrow_mut().as_mut() {
+            // In an event loop of its own, it is about to be stopped.
+            Some(job) if job.is_inside => return,
+            Some(job) if job.number == number => {
                 // The first answer counts, so what the coroutine's end says is not heard.
                 job.answer.get_or_insert(Answer::cancelled());
-                job.coroutine.clone()
+                true
             }
-            _ => return,
+            _ => false,
         };
-        self.work.settle();
-        self.end();
-        // Where it waits in a coroutine, its commands for cleaning up are run.
-        let _ = self.interp.call(&["rename", &coroutine, ""].map(Obj::from));
+        if waits {
+            self.work.settle();
+            self.end();
+            // Where it waits in a coroutine, its commands for cleaning up are run.
+            let _ = self.interp.call(&["rename", &coroutine, ""].map(Obj::from));
+        }
+        // What it left to call its coroutine later would find none.
+        let words = ["::apply", FORGET_TIMERS, &coroutine];
+        let _ = self.interp.call(&words.map(Obj::from));
     }
 }
 
