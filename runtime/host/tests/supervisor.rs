@@ -64,7 +64,11 @@ impl System {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_torhost"));
+        self.command_of(env!("CARGO_BIN_EXE_torhost"), args)
+    }
+
+    fn command_of(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command
             .args(args)
             .current_dir(&self.folder)
@@ -89,12 +93,14 @@ impl System {
     }
 
     fn up_in_foreground_with(&self, options: &[&str]) -> Pid {
-        let mut child = self
-            .command(&["up"])
-            .args(options)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = self.command(&["up"]);
+        command.args(options);
+        self.see_it_up(command)
+    }
+
+    /// Starts what runs `up`, and returns once that says that the system is up.
+    fn see_it_up(&self, mut command: Command) -> Pid {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let pid = Pid::from_child(&child);
         let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
         let seen: Vec<String> = lines
@@ -671,6 +677,22 @@ fn a_closed_terminal_stops_a_foreground_up() {
     kill_process(supervisor, Signal::HUP).unwrap();
     assert!(child.wait().unwrap().success());
     assert!(!nodes.iter().any(|&node| runs(node)));
+}
+
+#[test]
+fn a_closed_terminal_does_not_stop_what_nohup_has_started() {
+    let system = System::new(&[("worker1", "worker", WORKER)]);
+    let mut command = system.command_of("nohup", &[env!("CARGO_BIN_EXE_torhost"), "up"]);
+    command.stderr(Stdio::null());
+    let supervisor = system.see_it_up(command);
+    kill_process(supervisor, Signal::HUP).unwrap();
+    system.torhost(&["ps"]).ends(0);
+    kill_process(supervisor, Signal::TERM).unwrap();
+    let child = system.supervisors.take().remove(0);
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("SIGTERM received: stopping"), "{said}");
+    assert!(!said.contains("SIGHUP received"), "{said}");
 }
 
 #[test]

@@ -80,6 +80,15 @@ struct Supervisor<'a> {
     stoppers: Vec<UnixStream>,
 }
 
+/// Whether this process was started with SIGHUP ignored. Where that cannot be told, it was not.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // A bit for each signal, from 1 on.
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & (1 << (SIGHUP - 1)) != 0)
+}
+
 /// Starts the nodes of a plan and keeps them running until a signal or a request says to stop; `hint` is what to say once when
 /// the start is over.
 pub(crate) fn supervise(
@@ -90,7 +99,10 @@ pub(crate) fn supervise(
     hint: &str,
 ) -> Result<(), Error> {
     let (events, queue) = mpsc::channel();
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Error::system("receive signals"))?;
+    // As `nohup` has it: what is ignored from the start stays so.
+    let hangup = (!ignores_hangup()).then_some(SIGHUP);
+    let wanted = [SIGINT, SIGTERM].into_iter().chain(hangup);
+    let mut signals = Signals::new(wanted).map_err(Error::system("receive signals"))?;
     let heard = events.clone();
     let listen = move || {
         signals

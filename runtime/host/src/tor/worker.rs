@@ -112,8 +112,8 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "tor::job id",
         usage: "",
-        help: "Returns the id of the job that this executor does, such as `JOB-7`. Where there is none, as outside handlers, this and the \
-               others below are errors with `-errorcode {TOR JOB NONE}`.",
+        help: "Returns the id of the job that this executor does, such as `JOB-7`. Where there is none, as outside handlers, this and \
+               those below that take no handle are errors with `-errorcode {TOR JOB NONE}`.",
         example: "proc work {data} {return \"[tor::job id]: $data\"}",
         arguments: (0, Some(0)),
         run: |_, _| Ok(Obj::from(job()?.handle.job.to_string())),
@@ -271,6 +271,10 @@ fn handle(value: &Obj) -> Result<Handle> {
 }
 
 fn serve(interp: &Interp, args: &[Obj]) -> Result<Obj> {
+    if worker::current().is_some() {
+        let message = "a handler cannot serve: tor::worker serve is for the script that it is in";
+        return Err(Error::new(message).with_code(["TOR", "WORKER", "SERVES"]));
+    }
     if worker::own().is_some() {
         return Err(worker::end_of_script());
     }
