@@ -5,12 +5,15 @@
 //! the client was told must be what is there. `CRASH_ROUNDS` is how often something is killed, `CRASH_SEED` what is.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "support/port.rs"]
+mod port;
 mod support;
 
+use port::Port;
 use rusqlite::{Connection, OpenFlags};
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -148,11 +151,8 @@ fn kill_and_count(name: &str, durability: &str) {
     let (rounds, seed) = (setting("CRASH_ROUNDS", 12), setting("CRASH_SEED", 1));
     let mut random = Random(seed);
     let folder = folder(name);
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let kept_port = Port::new();
+    let port = kept_port.number();
     let port_text = port.to_string();
     let coordinate = || start(&folder, "coordinator.tor", &[&port_text, durability]);
     let work = |name: &str| start(&folder, "worker.tor", &[&port_text, name]);

@@ -2,6 +2,10 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
+#[path = "support/port.rs"]
+mod port;
+
+use port::Port;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 use std::cell::Cell;
@@ -22,7 +26,7 @@ const WORKER: &str = include_str!("supervisor/worker.tor");
 /// A folder with a topology, its scripts, and whatever is started from it; all of it is gone at the end of a test.
 struct System {
     folder: PathBuf,
-    port: u16,
+    port: Port,
     supervisors: Cell<Vec<Child>>,
 }
 
@@ -34,8 +38,8 @@ impl System {
         let folder = std::env::temp_dir().join(format!("torhost-up-{}-{count}", std::process::id()));
         fs::create_dir_all(folder.join("config")).unwrap();
         fs::create_dir(folder.join("run")).unwrap();
-        let free = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let port = free.local_addr().unwrap().port();
+        let kept_port = Port::new();
+        let port = kept_port.number();
         let mut text = format!(
             "set SYSTEM_NAME \"Trial\"\nnode coordinator {{\n    type master\n    address \"127.0.0.1\"\n    port {port}\n    script \"coordinator.tor\"\n}}\n"
         );
@@ -58,7 +62,7 @@ impl System {
         fs::write(folder.join("config/system.top"), text).unwrap();
         Self {
             folder: folder.canonicalize().unwrap(),
-            port,
+            port: kept_port,
             supervisors: Cell::default(),
         }
     }
@@ -219,7 +223,7 @@ fn a_system_is_started_shown_and_stopped() {
         place("coordinator is ready") < place("worker1 is started"),
         "{said}"
     );
-    TcpStream::connect(("127.0.0.1", system.port)).unwrap();
+    TcpStream::connect(("127.0.0.1", system.port.number())).unwrap();
     for worker in ["worker1", "worker2"] {
         assert!(log(&system, worker).contains("registered"));
     }
@@ -389,7 +393,7 @@ fn a_coordinator_that_does_not_list_workers_is_not_waited_for() {
     let system = System::new(&[("worker1", "worker", "vwait forever")]);
     let plain = format!(
         "socket -server {{apply {{{{s args}} {{puts $s ERROR:unknown-verb:WORKERS; flush $s}}}}}} {}; vwait forever",
-        system.port
+        system.port.number()
     );
     fs::write(system.folder.join("coordinator.tor"), plain).unwrap();
     let said = system.up().ends(0);
@@ -402,12 +406,12 @@ fn a_coordinator_that_does_not_list_workers_is_not_waited_for() {
 #[test]
 fn a_port_that_is_taken_is_told_before_anything_is_started() {
     let system = System::new(&[("worker1", "worker", WORKER)]);
-    let _taken = TcpListener::bind(("127.0.0.1", system.port)).unwrap();
+    let _taken = TcpListener::bind(("127.0.0.1", system.port.number())).unwrap();
     let said = system.up().ends(1);
     assert!(
         said.contains(&format!(
             "node coordinator wants 127.0.0.1:{}, and something else listens there",
-            system.port
+            system.port.number()
         )),
         "{said}"
     );
