@@ -3,7 +3,7 @@ use crate::row;
 use crate::store::Store;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use torhost_dispatch::Stored;
@@ -11,6 +11,8 @@ use torhost_protocol::JobId;
 
 /// How long the thread waits before it tries again what could not be written.
 const AGAIN: Duration = Duration::from_millis(250);
+/// How long the thread looks for a batch that was announced, before it sleeps again.
+const LOOK: Duration = Duration::from_micros(300);
 
 /// When what is written is safe from a power failure. It is safe from the end of this process as soon as it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,10 +82,17 @@ pub enum Fate {
     Failing(String),
 }
 
+/// What the thread is told.
+enum Message {
+    /// A batch will come soon.
+    Soon,
+    Write(Batch),
+}
+
 /// A database that a thread writes to.
 #[derive(Debug)]
 pub struct Journal {
-    batches: Option<Sender<Batch>>,
+    messages: Option<Sender<Message>>,
     closing: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -113,7 +122,7 @@ impl Journal {
             .name("journal".into())
             .spawn(move || writer.run(&receiver))?;
         Ok(Journal {
-            batches: Some(sender),
+            messages: Some(sender),
             closing,
             thread: Some(thread),
         })
@@ -121,9 +130,18 @@ impl Journal {
 
     /// Has a batch written, after those before it.
     pub fn write(&self, batch: Batch) {
-        if let Some(batches) = &self.batches {
+        self.send(Message::Write(batch));
+    }
+
+    /// Has the thread woken for a batch that will come within microseconds. It takes longer to wake up than to write a small batch.
+    pub fn expect(&self) {
+        self.send(Message::Soon);
+    }
+
+    fn send(&self, message: Message) {
+        if let Some(messages) = &self.messages {
             // The thread ends only with the journal.
-            let _ = batches.send(batch);
+            let _ = messages.send(message);
         }
     }
 }
@@ -132,7 +150,7 @@ impl Drop for Journal {
     /// Waits until all is written, or cannot be.
     fn drop(&mut self) {
         self.closing.store(true, Ordering::Relaxed);
-        self.batches = None;
+        self.messages = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -152,15 +170,20 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, batches: &Receiver<Batch>) {
+    fn run(mut self, messages: &Receiver<Message>) {
         loop {
             let again = self.failed.map(|failed| failed + AGAIN);
-            let batch = match self.due().max(again) {
-                Some(due) => batches.recv_timeout(due.saturating_duration_since(Instant::now())),
-                None => batches.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            let message = match self.due().max(again) {
+                Some(due) => messages.recv_timeout(due.saturating_duration_since(Instant::now())),
+                None => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
-            match batch {
-                Ok(batch) => self.write(&batch),
+            match message {
+                Ok(Message::Write(batch)) => self.write(&batch),
+                Ok(Message::Soon) => {
+                    if let Some(batch) = look(messages) {
+                        self.write(&batch);
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => self.sync(),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -231,4 +254,17 @@ impl Writer {
             std::thread::sleep(AGAIN);
         }
     }
+}
+
+/// The next batch, if it comes while this looks for it.
+fn look(messages: &Receiver<Message>) -> Option<Batch> {
+    let began = Instant::now();
+    while began.elapsed() < LOOK {
+        match messages.try_recv() {
+            Ok(Message::Write(batch)) => return Some(batch),
+            Ok(Message::Soon) | Err(TryRecvError::Empty) => std::thread::yield_now(),
+            Err(TryRecvError::Disconnected) => return None,
+        }
+    }
+    None
 }

@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_micros(60);
 const LINGER: Duration = Duration::from_micros(200);
 /// So many rows are removed at a time, while there is much else to write.
 const REMOVED_AT_ONCE: usize = 500;
-/// A batch of so few jobs is looked through for whether there is anything to wait for.
+/// A batch of so few jobs is looked through for whether there is anything to wait for, and the journal's thread is woken meanwhile.
 const FEW: usize = 8;
 /// How many events may wait to be written. More are not kept.
 const MOST_NOTES: usize = 10_000;
@@ -275,6 +275,12 @@ impl Coordinator {
         }
         if self.is_growing() {
             let keeping = &mut self.keeping;
+            if keeping.lingers.is_none()
+                && keeping.changed.len() <= FEW
+                && let Some(journal) = &keeping.journal
+            {
+                journal.expect();
+            }
             let (since, until) = keeping.lingers.unwrap_or((io.now(), io.now() + PAUSE));
             let grows = keeping.changed.len() > keeping.seen;
             let until = if grows {

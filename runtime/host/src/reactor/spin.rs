@@ -6,10 +6,10 @@
 //! Where many events come at once it does not: then it is not the waking that costs, and the others have work to do meanwhile.
 use std::time::{Duration, Instant};
 
-/// How long it looks.
-const SPIN: Duration = Duration::from_micros(100);
-/// An event that comes within this time, with or without sleep, makes it look the next time. It takes about so long to wake up.
-const SOON: Duration = Duration::from_micros(200);
+/// How long it looks: longer than a fast disk takes to sync.
+const SPIN: Duration = Duration::from_micros(250);
+/// An event that comes within this time, with or without sleep, makes it look the next time.
+const SOON: Duration = Duration::from_micros(400);
 /// So many events at once are many.
 const MANY: usize = 4;
 /// A look that takes longer, with the offer of the core to others that follows it, has let another thread run.
