@@ -10,14 +10,19 @@ pub(crate) struct ClassId(pub(crate) u32);
 /// Where a job stands in a queue: before all of a lower priority, and before those of its own that came later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
+    /// The complement of the priority, which is the less the higher that is.
     against_priority: i32,
     rank: u64,
 }
 
 impl Place {
     pub(crate) fn new(priority: i32, rank: u64) -> Place {
+        Place::at(!priority, rank)
+    }
+
+    fn at(against_priority: i32, rank: u64) -> Place {
         Place {
-            against_priority: priority.saturating_neg(),
+            against_priority,
             rank,
         }
     }
@@ -30,9 +35,9 @@ impl Place {
         }
     }
 
-    /// The priority of the jobs there, except that the very lowest is told as the one before it.
+    /// The priority of the jobs there.
     pub(crate) fn priority(self) -> i32 {
-        self.against_priority.saturating_neg()
+        !self.against_priority
     }
 
     pub(crate) fn rank(self) -> u64 {
@@ -91,31 +96,16 @@ impl SpilledQueue {
 
     fn first(&self) -> Option<Place> {
         let coming = self.coming.first_key_value().map(|(&place, _)| place);
-        let queued = self
-            .queues
-            .first_key_value()
-            .and_then(|(&against_priority, queue)| {
-                let &(rank, _) = queue.front()?;
-                Some(Place {
-                    against_priority,
-                    rank,
-                })
-            });
+        let first = self.queues.first_key_value();
+        let queued = first.and_then(|(&against, queue)| Some(Place::at(against, queue.front()?.0)));
         coming.into_iter().chain(queued).min()
     }
 
     /// Whether a place is after all of these.
     pub(crate) fn are_before(&self, place: Place) -> bool {
         let last = self.queues.last_key_value();
-        last.is_some_and(|(&against_priority, queue)| {
-            queue.back().is_some_and(|&(rank, _)| {
-                place
-                    > Place {
-                        against_priority,
-                        rank,
-                    }
-            })
-        })
+        let last = last.and_then(|(&against, queue)| Some(Place::at(against, queue.back()?.0)));
+        last.is_some_and(|last| place > last)
     }
 
     /// Adds a job at one end of those of its priority. Whether it belongs there.
@@ -140,10 +130,6 @@ impl SpilledQueue {
             first.remove();
         }
         let (rank, id) = popped?;
-        let place = Place {
-            against_priority,
-            rank,
-        };
-        Some((place, id))
+        Some((Place::at(against_priority, rank), id))
     }
 }

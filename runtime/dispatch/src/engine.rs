@@ -190,8 +190,9 @@ impl Engine {
     /// An engine that goes on with the jobs of an earlier one. Those that were with a worker are queued, where they stood before. `now` is
     /// measured from the same origin as the stored times, so a host that keeps them chooses one that outlives it, such as 1970.
     ///
-    /// The jobs come in the order of their numbers. It records, as after [`Engine::record`]. `last_job` is the highest number that may have been given. A job whose acceptance was not recorded may still be with a worker,
-    /// so its number must not be given to another job.
+    /// The jobs come in the order of their numbers. It records, as after [`Engine::record`]. `last_job` is the highest number that may
+    /// have been given. A job whose acceptance was not recorded may still be with a worker, so its number must not be given to another
+    /// job.
     pub fn restore(
         config: Config,
         seed: u64,
@@ -228,24 +229,20 @@ impl Engine {
             self.keys.insert(key.as_str().into(), id);
         }
         let mut job = Job::from(stored);
-        let (outcome, until) = match job.state {
-            State::Ended { outcome, at, .. } => {
-                self.ended.push_back((at, id));
-                (Some(outcome), now)
-            }
-            State::Delayed { until } => (None, until),
-            _ => (None, now),
-        };
-        let is_held = matches!(job.state, State::Held { .. });
-        if outcome.is_none() {
-            // What was accepted is kept, however many different requirements are allowed by now.
-            job.class = self.class_of(&job.submission.requires);
-        }
-        self.jobs.insert(id, job);
-        if let Some(outcome) = outcome {
+        if let State::Ended { outcome, at, .. } = job.state {
+            self.jobs.insert(id, job);
+            self.ended.push_back((at, id));
             *self.ended_count(outcome) += 1;
             return None;
         }
+        // What was accepted is kept, however many different requirements are allowed by now.
+        job.class = self.class_of(&job.submission.requires);
+        let is_held = matches!(job.state, State::Held { .. });
+        let until = match job.state {
+            State::Delayed { until } => until,
+            _ => now,
+        };
+        self.jobs.insert(id, job);
         self.count_as_delayed(id);
         if is_held {
             return Some(self.hold(id));
@@ -342,7 +339,8 @@ impl Engine {
 
     // ----------------------------------------------------------------------------------------------------------- jobs
 
-    /// Takes a job, in memory; [`Output::Record`] tells when a client may be told of it. `client` is told how it ends; so is the one who submits a job whose key is known, of the job of that key.
+    /// Takes a job, in memory; [`Output::Record`] tells when a client may be told of it. `client` is told how it ends; so is the one who
+    /// submits a job whose key is known, of the job of that key.
     ///
     /// A job that is after others is held until all of them have completed; its delay begins then. It fails when one of them ends
     /// otherwise, or has.
@@ -909,6 +907,11 @@ impl Engine {
         if let Some(class) = self.classes.get_mut(&class) {
             class.waiting.insert(place, id);
         }
+        self.hand_out(now, class);
+    }
+
+    /// Hands out jobs of a class, or asks the host for whom the first of all jobs is.
+    fn hand_out(&mut self, now: Duration, class: ClassId) {
         if self.config.policy == Policy::Asked {
             self.ask();
         } else {

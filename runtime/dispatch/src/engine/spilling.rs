@@ -6,7 +6,6 @@
 //! a certain time.
 use super::{AnswerError, Engine};
 use crate::class::{ClassId, Place};
-use crate::config::Policy;
 use crate::job::{Job, Outcome, State, Submission};
 use crate::jobs::Spilled;
 use crate::output::{Client, Output};
@@ -94,14 +93,6 @@ impl Engine {
         self.end(now, id, Outcome::Failed, reason.as_bytes().into());
         if let Some(class) = class {
             self.hand_out(now, class);
-        }
-    }
-
-    fn hand_out(&mut self, now: Duration, class: ClassId) {
-        if self.config.policy == Policy::Asked {
-            self.ask();
-        } else {
-            self.dispatch(now, class);
         }
     }
 
