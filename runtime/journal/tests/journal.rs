@@ -303,6 +303,32 @@ fn what_cannot_be_written_is_tried_again() {
 }
 
 #[test]
+fn a_batch_is_written_whether_it_was_announced_or_not() {
+    let folder = Folder::new();
+    let (sender, fates) = mpsc::channel();
+    let journal = Journal::start(folder.store(), Sync::Commit, move |fate| {
+        sender.send(fate).unwrap()
+    })
+    .unwrap();
+    let announced: [&[bool]; 4] = [&[true], &[false], &[true, true], &[]];
+    for (number, announced) in (1..).zip(announced) {
+        for &waits in announced {
+            journal.expect();
+            if waits {
+                // Longer than the thread looks for it.
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+        journal.write(batch(vec![job(number)]));
+        assert_eq!(fates.recv_timeout(Duration::from_secs(20)), Ok(Fate::Kept));
+    }
+    // One that was announced in vain.
+    journal.expect();
+    drop(journal);
+    assert_eq!(read(&folder.path()).unwrap(), [job(1), job(2), job(3), job(4)]);
+}
+
+#[test]
 fn what_is_written_without_a_sync_is_synced_later() {
     let folder = Folder::new();
     let (sender, fates) = mpsc::channel();
