@@ -11,7 +11,7 @@ use torhost_protocol::JobId;
 
 /// How long the thread waits before it tries again what could not be written.
 const AGAIN: Duration = Duration::from_millis(250);
-/// How long the thread looks for a batch that was announced, before it sleeps again.
+/// How long the thread looks for a batch that was announced, before it sleeps again. Longer than whoever announces it collects it.
 const LOOK: Duration = Duration::from_micros(300);
 
 /// When what is written is safe from a power failure. It is safe from the end of this process as soon as it is written.
@@ -133,7 +133,8 @@ impl Journal {
         self.send(Message::Write(batch));
     }
 
-    /// Has the thread woken for a batch that will come within microseconds. It takes longer to wake up than to write a small batch.
+    /// Has the thread woken for a batch that comes within 0.3 ms: so long it keeps its core to look for it. It takes longer to wake up
+    /// than to write a small batch. One that comes later, or never, harms nothing.
     pub fn expect(&self) {
         self.send(Message::Soon);
     }
@@ -267,4 +268,20 @@ fn look(messages: &Receiver<Message>) -> Option<Batch> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_looks_for_what_was_announced_and_not_for_ever() {
+        let (sender, messages) = mpsc::channel();
+        assert!(look(&messages).is_none(), "nothing comes");
+        sender.send(Message::Soon).expect("a receiver");
+        sender.send(Message::Write(Batch::default())).expect("a receiver");
+        assert!(look(&messages).is_some());
+        drop(sender);
+        assert!(look(&messages).is_none(), "nothing can come any more");
+    }
 }
