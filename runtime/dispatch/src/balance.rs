@@ -52,11 +52,15 @@ impl Free {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) fn len(&self) -> usize {
         match self {
-            Free::Ring(ring) | Free::Affinity { ring, .. } => ring.is_empty(),
-            Free::Least(order) => order.is_empty(),
-            Free::Weighted(order) => order.is_empty(),
-            Free::Two { list, .. } => list.is_empty(),
+            Free::Ring(ring) | Free::Affinity { ring, .. } => ring.len(),
+            Free::Least(order) => order.len(),
+            Free::Weighted(order) => order.len(),
+            Free::Two { list, .. } => list.len(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Jobs that require the same of a worker: their queue, and the workers that could take them.
 use crate::balance::Free;
-use crate::worker::WorkerKey;
+use crate::config::Policy;
+use crate::worker::{Room, WorkerKey};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use torhost_protocol::JobId;
 
@@ -58,13 +59,55 @@ pub(crate) struct Class {
     pub(crate) spilled: SpilledQueue,
     /// All workers that have what is required.
     pub(crate) workers: BTreeSet<WorkerKey>,
-    /// Those of them that could take a job now.
+    /// Those of them that have a free slot.
     pub(crate) free: Free,
+    /// Those that have none, and could take a job beforehand.
+    pub(crate) spare: Free,
+    /// Prefetched jobs that have waited for a slot for too long.
+    pub(crate) stuck: BTreeMap<Place, JobId>,
     /// Jobs that have not ended.
     pub(crate) jobs: usize,
 }
 
 impl Class {
+    pub(crate) fn new(requires: Vec<String>, policy: Policy) -> Class {
+        Class {
+            requires,
+            waiting: BTreeMap::new(),
+            spilled: SpilledQueue::default(),
+            workers: BTreeSet::new(),
+            free: Free::new(policy),
+            spare: Free::new(policy),
+            stuck: BTreeMap::new(),
+            jobs: 0,
+        }
+    }
+
+    /// The workers with such room.
+    pub(crate) fn with(&mut self, room: Room) -> &mut Free {
+        match room {
+            Room::Slot => &mut self.free,
+            Room::Ahead => &mut self.spare,
+        }
+    }
+
+    /// Where the workers have room that may take a job now: beforehand only if there is no free slot.
+    pub(crate) fn room(&self) -> Room {
+        if self.free.is_empty() {
+            Room::Ahead
+        } else {
+            Room::Slot
+        }
+    }
+
+    /// Those workers.
+    pub(crate) fn takers(&self) -> &Free {
+        match self.room() {
+            Room::Slot => &self.free,
+            Room::Ahead => &self.spare,
+        }
+    }
+
     /// The first job of the queue, unless it is not here.
     pub(crate) fn head(&self) -> Option<(&Place, &JobId)> {
         let head = self.waiting.first_key_value();

@@ -1,18 +1,20 @@
 //! The engine: what happened in, what is to be done out.
 mod dependents;
+mod prefetching;
 mod purge;
 mod spilling;
 
 use crate::balance::{self, Free, Standing};
-use crate::class::{Class, ClassId, SpilledQueue};
+use crate::class::{Class, ClassId};
 use crate::config::{Config, Policy};
 use crate::job::{Job, Outcome, Progress, State, Submission};
 use crate::jobs::Jobs;
 use crate::output::{Client, Event, Output};
 use crate::random::Random;
 use crate::stored::Stored;
-use crate::worker::{Joining, Worker, WorkerKey, WorkerState};
+use crate::worker::{Joining, Room, Worker, WorkerKey};
 use dependents::{Dependencies, Dependents};
+use prefetching::Prefetching;
 pub use purge::PurgeError;
 use rustc_hash::{FxHashMap, FxHashSet};
 use spilling::Spilling;
@@ -42,6 +44,7 @@ pub struct Engine {
     ended: VecDeque<(Duration, JobId)>,
     dependents: Dependents,
     spilling: Spilling,
+    prefetching: Prefetching,
     /// When the timer for forgetting them is set for.
     forgets_at: Option<Duration>,
     classes: FxHashMap<ClassId, Class>,
@@ -78,6 +81,8 @@ enum Timer {
     Health(WorkerKey),
     /// The oldest result may be forgotten.
     Forget,
+    /// Prefetched jobs may have waited for too long.
+    Prefetched,
 }
 
 /// How many jobs there are: now, for those that live, and ever, for outcomes.
@@ -87,7 +92,7 @@ pub struct Counts {
     pub held: usize,
     /// Wait for their time.
     pub delayed: usize,
-    /// Wait for a worker.
+    /// Wait for a worker, or with one for a slot.
     pub queued: usize,
     /// Are with a worker.
     pub running: usize,
@@ -166,6 +171,7 @@ impl Engine {
             ended: VecDeque::new(),
             dependents: Dependents::default(),
             spilling: Spilling::default(),
+            prefetching: Prefetching::default(),
             forgets_at: None,
             classes: FxHashMap::default(),
             by_requirement: HashMap::new(),
@@ -282,6 +288,7 @@ impl Engine {
                     self.forgets_at = None;
                     self.forget(now);
                 }
+                Timer::Prefetched => self.look_after_prefetched(now),
             }
         }
     }
@@ -461,9 +468,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Hands out no more jobs, until [`Engine::resume`].
+    /// Hands out no more jobs, until [`Engine::resume`]. Those that workers have not begun are [recalled](Output::Recall).
     pub fn pause(&mut self) {
         self.paused = true;
+        let workers: Vec<WorkerKey> = self.workers.keys().copied().collect();
+        for worker in workers {
+            self.recall_all(worker);
+        }
     }
 
     /// Hands out jobs again.
@@ -476,10 +487,12 @@ impl Engine {
     pub fn set_policy(&mut self, now: Duration, policy: Policy) {
         self.config.policy = policy;
         for class in self.classes.values_mut() {
-            class.free = Free::new(policy);
-            for &key in &class.workers {
-                if let Some(worker) = self.workers.get(&key).filter(|worker| worker.listed) {
-                    class.free.insert(key, worker.standing);
+            (class.free, class.spare) = (Free::new(policy), Free::new(policy));
+            for key in class.workers.clone() {
+                if let Some(worker) = self.workers.get(&key)
+                    && let Some(room) = worker.listed
+                {
+                    class.with(room).insert(key, worker.standing);
                 }
             }
         }
@@ -501,7 +514,7 @@ impl Engine {
             && self.first_for(worker) == Some(id)
         {
             self.unlist(worker);
-            self.assign(now, id, worker);
+            self.give(now, id, worker);
             self.list(worker);
         }
         self.ask();
@@ -517,14 +530,16 @@ impl Engine {
         let key = WorkerKey(self.last_worker);
         let mut kept = FxHashSet::default();
         if let Some(old) = self.by_name.get(&name).copied() {
-            kept = self.keep_running(old, key, &joining.running);
+            kept = self.keep_running(now, old, key, &joining.running);
             self.worker_gone(now, old, "registered again");
         }
         let mut worker = Worker {
             name: name.clone(),
             capabilities: joining.capabilities,
             slots: joining.slots.max(1),
+            prefetch: joining.prefetch,
             running: kept,
+            prefetched: VecDeque::new(),
             since: now,
             heard: now,
             completed: 0,
@@ -537,7 +552,7 @@ impl Engine {
                 pass: self.pass,
                 ..Standing::default()
             },
-            listed: false,
+            listed: None,
             classes: Vec::new(),
         };
         for (&id, class) in &mut self.classes {
@@ -560,12 +575,19 @@ impl Engine {
     }
 
     /// What a worker still does of what it had as `old`, it has as `new` from now on.
-    fn keep_running(&mut self, old: WorkerKey, new: WorkerKey, running: &[Handle]) -> FxHashSet<Handle> {
+    fn keep_running(
+        &mut self,
+        now: Duration,
+        old: WorkerKey,
+        new: WorkerKey,
+        running: &[Handle],
+    ) -> FxHashSet<Handle> {
         let mut kept = FxHashSet::default();
-        let Some(old_worker) = self.workers.get_mut(&old) else {
-            return kept;
-        };
         for handle in running {
+            self.begin_prefetched(now, old, *handle);
+            let Some(old_worker) = self.workers.get_mut(&old) else {
+                continue;
+            };
             if let Some(job) = self.jobs.get_mut(handle.job)
                 && let State::Running { worker, .. } = &mut job.state
                 && *worker == old
@@ -628,7 +650,13 @@ impl Engine {
                 class.workers.remove(&key);
             }
         }
-        self.lose(now, key, worker.running.into_iter().collect(), reason);
+        self.lose(
+            now,
+            key,
+            worker.running.into_iter().collect(),
+            worker.prefetched,
+            reason,
+        );
         let name = worker.name;
         self.event("worker-down", |event| {
             (event.worker, event.reason) = (Some(name), Some(reason.to_owned()));
@@ -668,9 +696,10 @@ impl Engine {
         }
     }
 
-    /// A worker wants no more jobs, or is to get none.
+    /// A worker wants no more jobs, or is to get none. What it has not begun is [recalled](Output::Recall).
     pub fn worker_draining(&mut self, key: WorkerKey) {
         self.unlist(key);
+        self.recall_all(key);
         if let Some(worker) = self.workers.get_mut(&key) {
             worker.draining = true;
         }
@@ -725,7 +754,9 @@ impl Engine {
         take: impl FnOnce(&mut Engine),
     ) -> Result<(), AnswerError> {
         self.heard(now, key);
-        let counts = self.answered(key, handle);
+        let counts = self.answered(now, key, handle);
+        // Its slot is taken again before a job can be handed out because of this answer.
+        self.promote(now, key);
         if counts == Ok(true) {
             take(self);
         }
@@ -745,6 +776,7 @@ impl Engine {
         progress: Progress,
     ) -> Result<(), AnswerError> {
         self.worker_heard(now, key);
+        self.begin_prefetched(now, key, handle);
         let Some(job) = self.jobs.get_mut(handle.job) else {
             return Err(self.not_here(handle.job));
         };
@@ -832,12 +864,15 @@ impl Engine {
         }
         worker.suspect = true;
         let (name, running) = (worker.name.clone(), worker.running.iter().copied().collect());
+        let prefetched = worker.prefetched.clone();
         self.unlist(key);
         self.event("worker-suspect", |event| event.worker = Some(name));
+        self.recall_all(key);
         self.lose(
             now,
             key,
             running,
+            prefetched,
             &format!("silent for {} ms", silent.as_millis()),
         );
     }
@@ -899,15 +934,20 @@ impl Engine {
 
     /// A job that is counted as delayed is queued.
     fn enqueue(&mut self, now: Duration, id: JobId) {
-        let Some(job) = self.jobs.get_mut(id) else { return };
-        let (place, class) = (job.place(), job.class);
-        job.state = State::Queued(place);
         self.counts.delayed -= 1;
         self.counts.queued += 1;
-        if let Some(class) = self.classes.get_mut(&class) {
-            class.waiting.insert(place, id);
+        if let Some(class) = self.queue(id) {
+            self.hand_out(now, class);
         }
-        self.hand_out(now, class);
+    }
+
+    /// Puts a job in its queue, of which class this is.
+    fn queue(&mut self, id: JobId) -> Option<ClassId> {
+        let job = self.jobs.get_mut(id)?;
+        let (place, class) = (job.place(), job.class);
+        job.state = State::Queued(place);
+        self.classes.get_mut(&class)?.waiting.insert(place, id);
+        Some(class)
     }
 
     /// Hands out jobs of a class, or asks the host for whom the first of all jobs is.
@@ -919,33 +959,55 @@ impl Engine {
         }
     }
 
-    /// Hands out jobs of a class while there are both jobs and workers.
-    fn dispatch(&mut self, now: Duration, id: ClassId) {
-        loop {
-            let Some(class) = self.classes.get(&id).filter(|_| !self.paused) else {
-                return;
-            };
-            let Some((_, &job)) = class.head().filter(|_| !class.free.is_empty()) else {
-                if self.refill(id) {
-                    continue;
-                }
-                return;
-            };
-            let affinity = self
-                .jobs
-                .get(job)
-                .and_then(|job| job.submission.affinity.as_deref());
-            let affinity = affinity.map(balance::hash);
-            let Some(worker) = class.free.choose(self.last_assigned, affinity, &mut self.random) else {
-                break;
-            };
-            self.unlist(worker);
-            self.assign(now, job, worker);
-            self.list(worker);
+    /// Hands out jobs of some classes, the first of all of them first.
+    fn hand_out_all(&mut self, now: Duration, classes: &BTreeSet<ClassId>) {
+        if self.config.policy == Policy::Asked {
+            return self.ask();
+        }
+        let head = |engine: &Engine, id: &ClassId| {
+            let class = engine
+                .classes
+                .get(id)
+                .filter(|class| !class.takers().is_empty())?;
+            class.head().map(|(&place, _)| (place, *id))
+        };
+        while let Some((_, first)) = classes.iter().filter_map(|id| head(self, id)).min()
+            && self.dispatch_one(now, first)
+        {}
+        for &class in classes {
+            self.dispatch(now, class);
         }
     }
 
-    /// Fills a worker's free slots with what waits.
+    /// Hands out jobs of a class while there are both jobs and workers.
+    fn dispatch(&mut self, now: Duration, id: ClassId) {
+        while self.dispatch_one(now, id) || (!self.paused && self.refill(id)) {}
+    }
+
+    /// Hands out the first job of a class, if there is one and a worker for it.
+    fn dispatch_one(&mut self, now: Duration, id: ClassId) -> bool {
+        let Some(class) = self.classes.get(&id).filter(|_| !self.paused) else {
+            return false;
+        };
+        let Some((_, &job)) = class.head() else {
+            return false;
+        };
+        let affinity = self
+            .jobs
+            .get(job)
+            .and_then(|job| job.submission.affinity.as_deref());
+        let affinity = affinity.map(balance::hash);
+        let chosen = class
+            .takers()
+            .choose(self.last_assigned, affinity, &mut self.random);
+        let Some(worker) = chosen else { return false };
+        self.unlist(worker);
+        self.give(now, job, worker);
+        self.list(worker);
+        true
+    }
+
+    /// Fills a worker's free slots with what waits, and then what it takes beforehand.
     fn feed(&mut self, now: Duration, key: WorkerKey) {
         self.unlist(key);
         if let Some(worker) = self.workers.get_mut(&key) {
@@ -954,17 +1016,19 @@ impl Engine {
         }
         if self.config.policy == Policy::Asked {
             self.list(key);
+            self.recall_for(now, key);
             return self.ask();
         }
         while !self.paused
             && let Some(worker) = self.workers.get(&key)
-            && worker.state() == WorkerState::Ready
+            && worker.room().is_some()
             && let Some(job) = self.first_for(key)
         {
-            self.assign(now, job, key);
+            self.give(now, job, key);
         }
         self.list(key);
         self.refill_for(now, key);
+        self.recall_for(now, key);
     }
 
     fn feed_all(&mut self, now: Duration) {
@@ -988,10 +1052,10 @@ impl Engine {
             return;
         }
         self.refill_all();
-        let heads = self.classes.values().filter(|class| !class.free.is_empty());
+        let heads = self.classes.values().filter(|class| !class.takers().is_empty());
         let heads = heads.filter_map(|class| Some((class.head()?, class)));
         if let Some(((_, &job), class)) = heads.min_by_key(|((place, _), _)| **place) {
-            let candidates = class.free.all();
+            let candidates = class.takers().all();
             self.asked = Some(job);
             self.outputs.push_back(Output::Choose { job, candidates });
         }
@@ -1003,11 +1067,12 @@ impl Engine {
         let State::Queued(_) = job.state else { return None };
         let class = self.classes.get(&job.class)?;
         let is_free = |worker: &WorkerKey| {
-            class.workers.contains(worker) && self.workers.get(worker).is_some_and(|worker| worker.listed)
+            let listed = self.workers.get(worker).and_then(|worker| worker.listed);
+            class.workers.contains(worker) && listed == Some(class.room())
         };
         named
             .filter(is_free)
-            .or_else(|| class.free.choose(self.last_assigned, None, &mut self.random))
+            .or_else(|| class.takers().choose(self.last_assigned, None, &mut self.random))
     }
 
     /// A worker that can take a job is put among the free ones of its classes, where it now belongs.
@@ -1015,33 +1080,31 @@ impl Engine {
         let Some(worker) = self.workers.get_mut(&key) else {
             return;
         };
-        if worker.state() != WorkerState::Ready {
-            return;
-        }
-        let load = (worker.running.len() as u64) << 16;
+        let Some(room) = worker.room() else { return };
+        let load = ((worker.running.len() + worker.prefetched.len()) as u64) << 16;
         worker.standing.load = u32::try_from(load / u64::from(worker.slots)).unwrap_or(u32::MAX);
-        worker.listed = true;
+        worker.listed = Some(room);
         for class in &worker.classes {
             if let Some(class) = self.classes.get_mut(class) {
-                class.free.insert(key, worker.standing);
+                class.with(room).insert(key, worker.standing);
             }
         }
     }
 
     fn unlist(&mut self, key: WorkerKey) {
-        let Some(worker) = self.workers.get_mut(&key).filter(|worker| worker.listed) else {
+        let Some(worker) = self.workers.get_mut(&key) else {
             return;
         };
-        worker.listed = false;
+        let Some(room) = worker.listed.take() else { return };
         for class in &worker.classes {
             if let Some(class) = self.classes.get_mut(class) {
-                class.free.remove(key, worker.standing);
+                class.with(room).remove(key, worker.standing);
             }
         }
     }
 
-    /// Gives the queued job to a worker with a free slot, which is not listed meanwhile.
-    fn assign(&mut self, now: Duration, id: JobId, key: WorkerKey) {
+    /// Gives the queued job to a worker that has room, and is not listed meanwhile.
+    fn give(&mut self, now: Duration, id: JobId, key: WorkerKey) {
         let (Some(job), Some(worker)) = (self.jobs.get_mut(id), self.workers.get_mut(&key)) else {
             return;
         };
@@ -1051,13 +1114,13 @@ impl Engine {
         if let Some(class) = self.classes.get_mut(&job.class) {
             class.waiting.remove(&place);
         }
-        self.counts.queued -= 1;
+        let room = worker.room();
         let mut handle = Handle {
             job: id,
             attempt: job.attempt + 1,
         };
         // It may still do one of that number, if a crash has undone that it was handed out.
-        while !worker.running.insert(handle) {
+        while worker.running.contains(&handle) {
             handle.attempt += 1;
         }
         job.attempt = handle.attempt;
@@ -1074,7 +1137,13 @@ impl Engine {
             handle,
             data,
         });
-        self.run(now, id, key);
+        if room == Some(Room::Ahead) {
+            self.prefetched(now, key, handle, place);
+        } else {
+            worker.running.insert(handle);
+            self.counts.queued -= 1;
+            self.run(now, id, key);
+        }
     }
 
     /// A job that was queued is with a worker, which has its last attempt.
@@ -1100,7 +1169,8 @@ impl Engine {
 
     /// A worker has answered an attempt: its slot is free. Whether the answer counts; an answer to a job that was cancelled
     /// or has expired meanwhile does not, and is no mistake either.
-    fn answered(&mut self, key: WorkerKey, handle: Handle) -> Result<bool, AnswerError> {
+    fn answered(&mut self, now: Duration, key: WorkerKey, handle: Handle) -> Result<bool, AnswerError> {
+        self.begin_prefetched(now, key, handle);
         let worker = self.workers.get_mut(&key).ok_or(AnswerError::StaleAttempt)?;
         let held = worker.running.remove(&handle);
         let Some(job) = self.jobs.get(handle.job) else {
@@ -1167,7 +1237,16 @@ impl Engine {
 
     /// A worker is gone or silent: its jobs go back to the head of their priority, in their order. A job that has lost too
     /// many workers is more likely the cause than the victim.
-    fn lose(&mut self, now: Duration, key: WorkerKey, mut running: Vec<Handle>, reason: &str) {
+    fn lose(
+        &mut self,
+        now: Duration,
+        key: WorkerKey,
+        mut running: Vec<Handle>,
+        prefetched: VecDeque<Handle>,
+        reason: &str,
+    ) {
+        // All of them are in their queues before the first is handed out.
+        let mut classes = self.put_back(key, prefetched);
         running.sort_unstable();
         for handle in running {
             let Some(job) = self.jobs.get_mut(handle.job) else {
@@ -1196,15 +1275,16 @@ impl Engine {
             });
             // With its old rank it is before all that have not been given out yet.
             self.counts.running -= 1;
-            self.counts.delayed += 1;
+            self.counts.queued += 1;
             self.note(handle.job);
-            self.enqueue(now, handle.job);
+            classes.extend(self.queue(handle.job));
         }
+        self.hand_out_all(now, &classes);
     }
 
     fn tell_worker_to_stop(&mut self, id: JobId) {
         if let Some(job) = self.jobs.get(id)
-            && let State::Running { worker, .. } = job.state
+            && let State::Running { worker, .. } | State::Prefetched { worker, .. } = job.state
         {
             let handle = Handle {
                 job: id,
@@ -1216,6 +1296,7 @@ impl Engine {
 
     /// Ends a job, whatever is held after it.
     fn end_alone(&mut self, now: Duration, id: JobId, outcome: Outcome, result: Arc<[u8]>) {
+        self.unstick(id);
         let Some(job) = self.jobs.get_mut(id) else { return };
         let ended = State::Ended {
             outcome,
@@ -1242,6 +1323,7 @@ impl Engine {
                 }
                 self.counts.queued -= 1;
             }
+            State::Prefetched { .. } => self.counts.queued -= 1,
             State::Running { times_out, .. } => {
                 // If there was progress it is set for an earlier time, and does nothing when that comes.
                 if let Some(times_out) = times_out {
@@ -1365,21 +1447,14 @@ impl Engine {
         }
         self.last_class += 1;
         let id = ClassId(self.last_class);
-        let mut class = Class {
-            requires: requires.clone(),
-            waiting: BTreeMap::new(),
-            spilled: SpilledQueue::default(),
-            workers: BTreeSet::new(),
-            free: Free::new(self.config.policy),
-            jobs: 0,
-        };
+        let mut class = Class::new(requires.clone(), self.config.policy);
         // Once for each requirement that is new, not for each job.
         for (&key, worker) in &mut self.workers {
             if worker.offers(requires) {
                 class.workers.insert(key);
                 worker.classes.push(id);
-                if worker.listed {
-                    class.free.insert(key, worker.standing);
+                if let Some(room) = worker.listed {
+                    class.with(room).insert(key, worker.standing);
                 }
             }
         }

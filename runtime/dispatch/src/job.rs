@@ -73,6 +73,13 @@ pub enum State {
     },
     /// It waits for a worker.
     Queued(#[doc(hidden)] Place),
+    /// It waits with a worker, for a slot of that. To people it is queued; it keeps its place.
+    Prefetched {
+        /// The worker.
+        worker: WorkerKey,
+        #[doc(hidden)]
+        place: Place,
+    },
     /// A worker has it.
     Running {
         /// The worker.
@@ -99,7 +106,7 @@ impl State {
         match self {
             State::Held { .. } => torhost_protocol::State::Held,
             State::Delayed { .. } => torhost_protocol::State::Delayed,
-            State::Queued(_) => torhost_protocol::State::Queued,
+            State::Queued(_) | State::Prefetched { .. } => torhost_protocol::State::Queued,
             State::Running { .. } => torhost_protocol::State::Running,
             State::Ended { outcome, .. } => outcome.name(),
         }
@@ -157,7 +164,7 @@ pub struct Job {
     pub submission: Submission,
     /// Where it stands.
     pub state: State,
-    /// The last attempt that began; 0 before the first.
+    /// The last attempt that was handed out; 0 before the first.
     pub attempt: u32,
     /// How many attempts have failed.
     pub failures: u32,

@@ -11,7 +11,7 @@ pub struct Client(pub u64);
 /// Something for the host to do, in this order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
-    /// Send a worker an attempt.
+    /// Send a worker an attempt, to begin as soon as it has a free slot.
     Assign {
         /// The worker.
         worker: WorkerKey,
@@ -36,6 +36,14 @@ pub enum Output {
     },
     /// Tell a worker to stop an attempt. Its slot is free again when it answers.
     Cancel {
+        /// The worker.
+        worker: WorkerKey,
+        /// The attempt.
+        handle: Handle,
+    },
+    /// Ask a worker for an attempt that it was sent beforehand and has not begun: [`crate::Engine::returned`]. If it has, there is
+    /// nothing to do.
+    Recall {
         /// The worker.
         worker: WorkerKey,
         /// The attempt.

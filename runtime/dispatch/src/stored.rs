@@ -17,7 +17,7 @@ pub struct Stored {
     pub state: StoredState,
     /// Its place among the jobs of its priority: lower is sooner.
     pub rank: u64,
-    /// The last attempt that began; 0 before the first.
+    /// The last attempt that was handed out; 0 before the first.
     pub attempt: u32,
     /// How many attempts have failed.
     pub failures: u32,
@@ -62,7 +62,7 @@ impl Stored {
         let state = match &job.state {
             State::Held { .. } => StoredState::Held,
             State::Delayed { until } => StoredState::Delayed { until: *until },
-            State::Queued(_) => StoredState::Queued,
+            State::Queued(_) | State::Prefetched { .. } => StoredState::Queued,
             State::Running { .. } => StoredState::Running,
             State::Ended { outcome, at, result } => StoredState::Ended {
                 outcome: *outcome,

@@ -3,6 +3,7 @@ use crate::balance::Standing;
 use crate::class::ClassId;
 use crate::detector::Detector;
 use rustc_hash::FxHashSet;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use torhost_protocol::Handle;
@@ -20,6 +21,8 @@ pub struct Joining {
     pub capabilities: Vec<String>,
     /// How many attempts it takes at once. At least 1.
     pub slots: u32,
+    /// How many more attempts it takes beforehand, for when a slot is free. It begins them in the order in which it was sent them.
+    pub prefetch: u32,
     /// Its share of the jobs under [`crate::Policy::Weighted`]. At least 1.
     pub weight: u32,
     /// What it was given before, by this engine or the one that was stored, and still does or has done.
@@ -33,6 +36,7 @@ impl Joining {
             name: name.into(),
             capabilities: Vec::new(),
             slots: 1,
+            prefetch: 0,
             weight: 1,
             running: Vec::new(),
         }
@@ -48,8 +52,12 @@ pub struct Worker {
     pub capabilities: Vec<String>,
     /// How many attempts it takes at once.
     pub slots: u32,
-    /// The attempts that it was sent and has not answered, also those that count no more.
+    /// How many more it takes beforehand.
+    pub prefetch: u32,
+    /// The attempts that it was sent to begin at once and has not answered, also those that count no more.
     pub running: FxHashSet<Handle>,
+    /// Those that it begins after them, in this order, as slots become free.
+    pub prefetched: VecDeque<Handle>,
     /// When it joined.
     pub since: Duration,
     /// When it last said anything.
@@ -63,10 +71,19 @@ pub struct Worker {
     pub(crate) detector: Detector,
     pub(crate) stride: u64,
     pub(crate) standing: Standing,
-    /// Whether it is among the free workers of its classes, with `standing`.
-    pub(crate) listed: bool,
+    /// Among which workers of its classes it is, with `standing`.
+    pub(crate) listed: Option<Room>,
     /// The classes of jobs that it could do.
     pub(crate) classes: Vec<ClassId>,
+}
+
+/// Where a worker has room for a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// In a slot.
+    Slot,
+    /// Behind those that have the slots.
+    Ahead,
 }
 
 /// What a worker is good for just now.
@@ -105,6 +122,14 @@ impl Worker {
             WorkerState::Busy
         } else {
             WorkerState::Ready
+        }
+    }
+
+    pub(crate) fn room(&self) -> Option<Room> {
+        match self.state() {
+            WorkerState::Ready => Some(Room::Slot),
+            WorkerState::Busy if self.prefetched.len() < self.prefetch as usize => Some(Room::Ahead),
+            WorkerState::Busy | WorkerState::Suspect | WorkerState::Draining => None,
         }
     }
 

@@ -69,7 +69,7 @@ enum Happening {
     Broken(WorkerKey),
     Beat(usize, WorkerKey),
     Finish(usize, u32, Handle),
-    ToWorker(usize, WorkerKey, Handle, bool),
+    ToWorker(usize, WorkerKey, Handle, Order),
     ToEngine(WorkerKey, Handle, Answer),
     Heard(WorkerKey),
     Chosen(JobId, Option<WorkerKey>),
@@ -79,22 +79,33 @@ enum Happening {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Order {
+    Process,
+    Cancel,
+    Return,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Answer {
     Complete,
     Fail,
     Progress,
+    Returned,
 }
 
 #[derive(Default)]
 struct SimWorker {
     capabilities: Vec<String>,
     slots: u32,
+    prefetch: u32,
     connection: Option<WorkerKey>,
     /// One life of its process.
     life: u32,
     frozen_until: Duration,
     /// What it works on. It goes on when its connection is cut.
     working: HashSet<Handle>,
+    /// What it has not begun. Lost with its connection.
+    waiting: VecDeque<Handle>,
     /// Answers that it could not send.
     unreported: Vec<(Handle, Answer)>,
     /// Messages keep their order on a connection.
@@ -204,11 +215,15 @@ struct World {
     names: HashMap<WorkerKey, usize>,
     /// What each connected worker was sent and has not answered.
     held: HashMap<WorkerKey, HashSet<Handle>>,
+    /// How many attempts each said that it has when it joined.
+    claimed: HashMap<WorkerKey, usize>,
     accepted: u64,
     /// The job whose acceptance is to be told, if this input has brought one.
     accepting: Option<JobId>,
     taken: u64,
     stale: u64,
+    recalled: HashSet<Handle>,
+    returned: u64,
     crashes: u64,
     loaded: u64,
 }
@@ -257,6 +272,7 @@ impl World {
                 .map(|name| (*name).to_owned())
                 .collect(),
             slots: 1 + random.below(3) as u32,
+            prefetch: random.below(5).saturating_sub(1) as u32,
             ..SimWorker::default()
         });
         let workers = workers.collect();
@@ -280,10 +296,13 @@ impl World {
             last_assigned: HashMap::new(),
             names: HashMap::new(),
             held: HashMap::new(),
+            claimed: HashMap::new(),
             accepted: 0,
             accepting: None,
             taken: 0,
             stale: 0,
+            recalled: HashSet::new(),
+            returned: 0,
             crashes: 0,
             loaded: 0,
         };
@@ -383,6 +402,7 @@ impl World {
 
     fn state(&self, id: JobId) -> &'static str {
         match self.engine.job(id) {
+            Some(job) if matches!(job.state, State::Prefetched { .. }) => "prefetched",
             Some(job) => job.state.as_str(),
             None if self.engine.is_spilled(id) => "queued",
             None => "lost",
@@ -480,7 +500,7 @@ impl World {
             }
             Happening::Beat(worker, key) => self.beat(worker, key),
             Happening::Finish(worker, life, handle) => self.finish(worker, life, handle),
-            Happening::ToWorker(worker, key, handle, cancel) => self.worker_gets(worker, key, handle, cancel),
+            Happening::ToWorker(worker, key, handle, order) => self.worker_gets(worker, key, handle, order),
             Happening::ToEngine(key, handle, answer) => self.engine_gets(key, handle, answer),
             Happening::Heard(key) => self.engine.worker_beat(now, key),
             Happening::Sync => {
@@ -592,7 +612,7 @@ impl World {
                 job.is_some_and(|job| match job.state {
                     State::Queued(_) => is_newer || (is_last && job.failed_attempt != handle.attempt),
                     State::Delayed { .. } => is_newer,
-                    State::Running { .. } => is_last,
+                    State::Running { .. } | State::Prefetched { .. } => is_last,
                     _ => false,
                 })
             })
@@ -603,11 +623,13 @@ impl World {
                 name,
                 capabilities: sim.capabilities.clone(),
                 slots: sim.slots,
+                prefetch: sim.prefetch,
                 weight: sim.slots,
                 running: has.clone(),
             },
         );
         sim.connection = Some(key);
+        self.claimed.insert(key, has.len());
         (sim.last_in, sim.last_out) = (self.now, self.now);
         let unreported = std::mem::take(&mut sim.unreported);
         self.names.insert(key, worker);
@@ -630,6 +652,7 @@ impl World {
     /// The worker's side knows at once, the engine's side later or by its silence.
     fn lose_connection(&mut self, worker: usize) {
         if let Some(key) = self.workers[worker].connection.take() {
+            self.workers[worker].waiting.clear();
             let wait = if self.random.chance(80) { 20 } else { 8000 };
             let wait = MS * self.random_below(wait);
             self.at(self.now + wait, Happening::Broken(key));
@@ -674,36 +697,61 @@ impl World {
                     self.at(when, Happening::ToEngine(key, handle, answer));
                 }
             }
-            None if answer != Answer::Progress => self.workers[worker].unreported.push((handle, answer)),
+            None if !matches!(answer, Answer::Progress | Answer::Returned) => {
+                self.workers[worker].unreported.push((handle, answer))
+            }
             None => {}
         }
     }
 
-    fn worker_gets(&mut self, worker: usize, key: WorkerKey, handle: Handle, cancel: bool) {
+    fn worker_gets(&mut self, worker: usize, key: WorkerKey, handle: Handle, order: Order) {
         let (now, sim) = (self.now, &mut self.workers[worker]);
         if sim.connection != Some(key) {
             return;
         }
         if sim.frozen_until > now {
             let thaw = sim.frozen_until;
-            self.at(thaw, Happening::ToWorker(worker, key, handle, cancel));
-        } else if cancel {
-            if sim.working.remove(&handle) {
-                self.send(worker, handle, Answer::Fail);
-            }
-        } else {
-            sim.working.insert(handle);
-            let life = sim.life;
-            if self.random.chance(20) {
-                self.send(worker, handle, Answer::Progress);
-            }
-            // Some jobs kill whoever has them.
-            if handle.job.0.is_multiple_of(17) && now < TROUBLE {
-                self.at(now + MS * 1, Happening::Kill(worker));
-            }
-            let takes = MS * (1 + self.random_below(if self.random.0 & 32 == 0 { 50 } else { 3000 }));
-            self.at(now + takes, Happening::Finish(worker, life, handle));
+            self.at(thaw, Happening::ToWorker(worker, key, handle, order));
+            return;
         }
+        let waits = sim.waiting.iter().position(|&waiting| waiting == handle);
+        match order {
+            Order::Process => sim.waiting.push_back(handle),
+            Order::Cancel if sim.working.remove(&handle) => self.send(worker, handle, Answer::Fail),
+            Order::Cancel | Order::Return => {
+                if let Some(at) = waits {
+                    sim.waiting.remove(at);
+                    let answer = if order == Order::Cancel {
+                        Answer::Fail
+                    } else {
+                        Answer::Returned
+                    };
+                    self.send(worker, handle, answer);
+                }
+            }
+        }
+        self.begin_waiting(worker);
+    }
+
+    fn begin_waiting(&mut self, worker: usize) {
+        let sim = &mut self.workers[worker];
+        if sim.working.len() >= sim.slots as usize {
+            return;
+        }
+        let Some(handle) = sim.waiting.pop_front() else {
+            return;
+        };
+        sim.working.insert(handle);
+        let (now, life) = (self.now, sim.life);
+        if self.random.chance(20) {
+            self.send(worker, handle, Answer::Progress);
+        }
+        // Some jobs kill whoever has them.
+        if handle.job.0.is_multiple_of(17) && now < TROUBLE {
+            self.at(now + MS * 1, Happening::Kill(worker));
+        }
+        let takes = MS * (1 + self.random_below(if self.random.0 & 32 == 0 { 50 } else { 3000 }));
+        self.at(now + takes, Happening::Finish(worker, life, handle));
     }
 
     fn finish(&mut self, worker: usize, life: u32, handle: Handle) {
@@ -721,6 +769,7 @@ impl World {
                 handle,
                 if fails { Answer::Fail } else { Answer::Complete },
             );
+            self.begin_waiting(worker);
         }
     }
 
@@ -744,6 +793,11 @@ impl World {
             Answer::Fail => {
                 held.remove(&handle);
                 self.engine.failed(self.now, key, handle, b"failed", None)
+            }
+            Answer::Returned => {
+                held.remove(&handle);
+                self.returned += 1;
+                self.engine.returned(self.now, key, handle)
             }
             Answer::Progress => self.engine.progress(
                 self.now,
@@ -813,12 +867,13 @@ impl World {
                     }
                     assert_eq!(handle, expected, "attempts are counted");
                     assert!(held.insert(handle));
+                    let sim = &self.workers[worker];
                     assert!(
-                        held.len() <= self.workers[worker].slots as usize,
+                        held.len() <= (sim.slots + sim.prefetch) as usize,
                         "over its slots"
                     );
                     let when = self.travel(worker, false);
-                    self.at(when, Happening::ToWorker(worker, key, handle, false));
+                    self.at(when, Happening::ToWorker(worker, key, handle, Order::Process));
                     given.push((handle, worker));
                 }
                 Output::Choose { job, candidates } => self.choose(job, &candidates),
@@ -829,7 +884,13 @@ impl World {
                 Output::Cancel { worker: key, handle } => {
                     let worker = self.names[&key];
                     let when = self.travel(worker, false);
-                    self.at(when, Happening::ToWorker(worker, key, handle, true));
+                    self.at(when, Happening::ToWorker(worker, key, handle, Order::Cancel));
+                }
+                Output::Recall { worker: key, handle } => {
+                    let worker = self.names[&key];
+                    let when = self.travel(worker, false);
+                    self.at(when, Happening::ToWorker(worker, key, handle, Order::Return));
+                    self.recalled.insert(handle);
                 }
                 Output::Ended {
                     client,
@@ -905,6 +966,7 @@ impl World {
         journal.crash();
         for worker in 0..self.workers.len() {
             if self.workers[worker].connection.take().is_some() {
+                self.workers[worker].waiting.clear();
                 let wait = MS * (100 + self.random_below(3000));
                 self.at(self.now + wait, Happening::Join(worker));
             }
@@ -986,7 +1048,7 @@ impl World {
             // At the same moment it may have turned out to be silent.
             assert!(matches!(
                 worker.state(),
-                WorkerState::Ready | WorkerState::Suspect
+                WorkerState::Ready | WorkerState::Busy | WorkerState::Suspect
             ));
             assert!(self.can_do(self.names[key], submission));
         }
@@ -1137,6 +1199,16 @@ impl World {
                     queued += 1;
                     self.check_not_idle(id, &job.submission);
                 }
+                State::Prefetched { worker, .. } => {
+                    queued += 1;
+                    let handle = Handle {
+                        job: id,
+                        attempt: job.attempt,
+                    };
+                    let worker = self.engine.worker(*worker).expect("connected");
+                    assert!(worker.prefetched.contains(&handle), "{handle}: waits nowhere");
+                    self.check_not_stuck(handle, &job.submission);
+                }
                 State::Running { worker, .. } => {
                     let handle = Handle {
                         job: id,
@@ -1154,15 +1226,16 @@ impl World {
         }
         assert_eq!((queued, held), (counts.queued, counts.held));
         for (key, worker) in self.engine.workers() {
+            // It may have begun the next before it could tell the answer of the last.
+            let claimed = self.claimed.get(&key).copied().unwrap_or(0);
             assert!(
-                worker.running.len() <= worker.slots as usize,
+                worker.running.len() <= claimed.max(worker.slots as usize),
                 "{}: over its slots",
                 worker.name
             );
-            assert_eq!(
-                self.held.get(&key),
-                Some(&worker.running.iter().copied().collect())
-            );
+            assert!(worker.prefetched.len() <= worker.prefetch as usize);
+            let sent = worker.running.iter().chain(&worker.prefetched);
+            assert_eq!(self.held.get(&key), Some(&sent.copied().collect()));
             let silent = self.now - worker.heard;
             let limit = self.engine.config().health_check_interval;
             assert!(
@@ -1178,11 +1251,30 @@ impl World {
             return;
         }
         for (key, worker) in self.engine.workers() {
-            let idle = worker.state() == WorkerState::Ready && !self.paused && self.asked.is_none();
+            let has_room = match worker.state() {
+                WorkerState::Ready => true,
+                WorkerState::Busy => worker.prefetched.len() < worker.prefetch as usize,
+                WorkerState::Suspect | WorkerState::Draining => false,
+            };
+            let idle = has_room && !self.paused && self.asked.is_none();
             assert!(
                 !idle || !self.can_do(self.names[&key], submission),
                 "{id} waits, and {} has a free slot",
                 worker.name
+            );
+        }
+    }
+
+    /// What a worker has not begun for a while is recalled if another could do it, or will be soon.
+    fn check_not_stuck(&self, handle: Handle, submission: &Submission) {
+        let is_free = |(key, worker): (WorkerKey, &torhost_dispatch::Worker)| {
+            worker.state() == WorkerState::Ready && self.can_do(self.names[&key], submission)
+        };
+        if !self.paused && !self.recalled.contains(&handle) && self.engine.workers().any(is_free) {
+            let next = self.engine.poll_timeout();
+            assert!(
+                next.is_some_and(|next| next <= self.now + MS * 5),
+                "{handle} waits with a worker, and another is free"
             );
         }
     }
@@ -1212,7 +1304,7 @@ fn nothing_is_lost_whatever_happens() {
         Some(seed) => seed..seed + 1,
         None => 0..number("SEEDS").unwrap_or(4000),
     };
-    let mut sums = [0; 5];
+    let mut sums = [0; 6];
     for seed in seeds.clone() {
         let outcome = std::panic::catch_unwind(|| {
             let mut world = World::new(seed);
@@ -1223,6 +1315,7 @@ fn nothing_is_lost_whatever_happens() {
                 world.stale,
                 world.crashes,
                 world.loaded,
+                world.returned,
             ]
         });
         match outcome {
@@ -1238,15 +1331,16 @@ fn nothing_is_lost_whatever_happens() {
         }
     }
     // A world in which nothing goes wrong would prove nothing.
-    let [jobs, taken, stale, crashes, loaded] = sums;
+    let [jobs, taken, stale, crashes, loaded, returned] = sums;
     if seeds.end - seeds.start > 100 {
         assert!(
             taken * 10 > jobs * 5
                 && taken < jobs
                 && stale * 100 > jobs
                 && crashes > seeds.end / 4
-                && loaded * 100 > jobs,
-            "{taken} {stale} of {jobs}, {crashes} crashes, {loaded} loaded"
+                && loaded * 100 > jobs
+                && returned * 100 > jobs,
+            "{taken} {stale} of {jobs}, {crashes} crashes, {loaded} loaded, {returned} returned"
         );
     }
 }

@@ -457,6 +457,7 @@ impl Coordinator {
                 name: registration.id,
                 capabilities,
                 slots: registration.slots,
+                prefetch: 0,
                 weight,
                 running,
             },
@@ -516,6 +517,12 @@ impl Coordinator {
                     Some(Way::Script(own)) => own.cancel(handle),
                     None => {}
                 },
+                Output::Recall { worker, handle } => {
+                    // The script's own workers are sent nothing beforehand.
+                    if let Some(Way::Line(conn)) = self.links.get(&worker).map(|link| &link.way) {
+                        io.send(*conn, |out| write::return_job(out, handle));
+                    }
+                }
                 Output::Choose { job, candidates } => self.choose(io, job, &candidates),
                 Output::Ended {
                     client,

@@ -75,6 +75,13 @@ pub fn cancel_job(out: &mut Vec<u8>, handle: Handle) {
     out.push(b'\n');
 }
 
+/// `RETURN_JOB:<handle>`: the worker is to give this attempt back, if it has not begun it.
+pub fn return_job(out: &mut Vec<u8>, handle: Handle) {
+    out.extend_from_slice(b"RETURN_JOB:");
+    put_handle(out, handle);
+    out.push(b'\n');
+}
+
 /// `ERROR:<code>:<text>`. Newlines and other control characters in the text become blanks.
 pub fn error(out: &mut Vec<u8>, code: Code, text: &str) {
     out.extend_from_slice(b"ERROR:");
