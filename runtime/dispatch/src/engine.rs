@@ -485,16 +485,16 @@ impl Engine {
 
     /// Chooses workers in another way from now on.
     pub fn set_policy(&mut self, now: Duration, policy: Policy) {
+        let workers: Vec<WorkerKey> = self.workers.keys().copied().collect();
+        for &worker in &workers {
+            self.unlist(worker);
+        }
         self.config.policy = policy;
         for class in self.classes.values_mut() {
             (class.free, class.spare) = (Free::new(policy), Free::new(policy));
-            for key in class.workers.clone() {
-                if let Some(worker) = self.workers.get(&key)
-                    && let Some(room) = worker.listed
-                {
-                    class.with(room).insert(key, worker.standing);
-                }
-            }
+        }
+        for worker in workers {
+            self.list(worker);
         }
         // What was asked before is answered in vain.
         self.asked = None;
@@ -1283,20 +1283,26 @@ impl Engine {
     }
 
     fn tell_worker_to_stop(&mut self, id: JobId) {
-        if let Some(job) = self.jobs.get(id)
-            && let State::Running { worker, .. } | State::Prefetched { worker, .. } = job.state
-        {
-            let handle = Handle {
-                job: id,
-                attempt: job.attempt,
-            };
+        if let Some((worker, handle)) = self.with_worker(id) {
             self.outputs.push_back(Output::Cancel { worker, handle });
         }
     }
 
+    /// Which worker has the job, begun or not, and as which attempt.
+    fn with_worker(&self, id: JobId) -> Option<(WorkerKey, Handle)> {
+        let job = self.jobs.get(id)?;
+        let (State::Running { worker, .. } | State::Prefetched { worker, .. }) = job.state else {
+            return None;
+        };
+        let handle = Handle {
+            job: id,
+            attempt: job.attempt,
+        };
+        Some((worker, handle))
+    }
+
     /// Ends a job, whatever is held after it.
     fn end_alone(&mut self, now: Duration, id: JobId, outcome: Outcome, result: Arc<[u8]>) {
-        self.unstick(id);
         let Some(job) = self.jobs.get_mut(id) else { return };
         let ended = State::Ended {
             outcome,
@@ -1323,7 +1329,12 @@ impl Engine {
                 }
                 self.counts.queued -= 1;
             }
-            State::Prefetched { .. } => self.counts.queued -= 1,
+            State::Prefetched { place, .. } => {
+                if let Some(class) = self.classes.get_mut(&class) {
+                    class.stuck.remove(&place);
+                }
+                self.counts.queued -= 1;
+            }
             State::Running { times_out, .. } => {
                 // If there was progress it is set for an earlier time, and does nothing when that comes.
                 if let Some(times_out) = times_out {

@@ -29,8 +29,8 @@
 //! that wait and of the workers that are free, and with the number of different requirements, never with the number of jobs or
 //! workers. The end of a job costs as much again for each one that is held after it.
 //!
-//! Start reading at [`Engine`]; `dependents` is what holds jobs after others, `spilling` what is not in memory. `jobs` is the table of jobs, `class` the queues, `balance` who is next, `detector` how silence
-//! is judged.
+//! Start reading at [`Engine`]; `dependents` is what holds jobs after others, `prefetching` what workers are sent beforehand, `spilling`
+//! what is not in memory. `jobs` is the table of jobs, `class` the queues, `balance` who is next, `detector` how silence is judged.
 #![forbid(unsafe_code)]
 
 mod balance;

@@ -72,7 +72,7 @@ impl Engine {
         }
     }
 
-    /// A worker says something of an attempt that it was sent beforehand: it has begun, whatever came before.
+    /// A worker says something of an attempt. If it was sent that beforehand, it has begun, whatever came before.
     pub(super) fn begin_prefetched(&mut self, now: Duration, key: WorkerKey, handle: Handle) {
         if self.take_prefetched(key, handle) {
             self.begun(now, key, handle);
@@ -84,13 +84,14 @@ impl Engine {
         let Some(worker) = self.workers.get_mut(&key) else {
             return false;
         };
-        if worker.running.contains(&handle) {
+        if worker.prefetched.is_empty() || worker.running.contains(&handle) {
             return false;
         }
         let at = worker.prefetched.iter().position(|&other| other == handle);
         at.and_then(|at| worker.prefetched.remove(at)).is_some()
     }
 
+    /// An attempt that a worker was sent beforehand has a slot of its own now.
     fn begun(&mut self, now: Duration, key: WorkerKey, handle: Handle) {
         if let Some(worker) = self.workers.get_mut(&key) {
             worker.running.insert(handle);
@@ -139,19 +140,13 @@ impl Engine {
     }
 
     fn recall(&mut self, id: JobId) {
-        if let Some(job) = self.jobs.get(id)
-            && let State::Prefetched { worker, .. } = job.state
-        {
-            let handle = Handle {
-                job: id,
-                attempt: job.attempt,
-            };
+        if let Some((worker, handle)) = self.with_worker(id) {
             self.outputs.push_back(Output::Recall { worker, handle });
         }
     }
 
     /// A prefetched job is that no more.
-    pub(super) fn unstick(&mut self, id: JobId) {
+    fn unstick(&mut self, id: JobId) {
         if let Some(job) = self.jobs.get(id)
             && let State::Prefetched { place, .. } = job.state
             && let Some(class) = self.classes.get_mut(&job.class)
