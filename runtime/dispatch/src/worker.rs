@@ -125,10 +125,13 @@ impl Worker {
         }
     }
 
+    /// Where the next job would go that it is given; none if it is to get none.
     pub(crate) fn room(&self) -> Option<Room> {
+        // One that does not keep to the order may have begun more than it has slots, and gets no more for that.
+        let has = self.running.len() + self.prefetched.len();
         match self.state() {
             WorkerState::Ready => Some(Room::Slot),
-            WorkerState::Busy if self.prefetched.len() < self.prefetch as usize => Some(Room::Ahead),
+            WorkerState::Busy if has < self.slots as usize + self.prefetch as usize => Some(Room::Ahead),
             WorkerState::Busy | WorkerState::Suspect | WorkerState::Draining => None,
         }
     }

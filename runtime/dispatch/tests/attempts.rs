@@ -1,7 +1,7 @@
 //! What becomes of attempts, in cases that the simulator would need luck to tell apart.
 use std::time::Duration;
-use torhost_dispatch::{AnswerError, Config, Engine, Joining, Output, Submission};
-use torhost_protocol::Handle;
+use torhost_dispatch::{AnswerError, Config, Engine, Joining, Output, Progress, Submission};
+use torhost_protocol::{Handle, JobId};
 
 fn assigned(engine: &mut Engine) -> Option<Handle> {
     std::iter::from_fn(|| engine.poll_output())
@@ -79,4 +79,35 @@ fn an_attempt_is_answered_once() {
     assert_eq!(answer, Err(AnswerError::StaleAttempt));
     let state = engine.job(job).map(|job| job.state.as_str());
     assert_eq!(state, Some("delayed"));
+}
+
+#[test]
+fn a_worker_that_begins_out_of_order_gets_no_more_for_that() {
+    let now = Duration::ZERO;
+    let mut engine = Engine::new(Config::default(), 1);
+    let joining = Joining {
+        prefetch: 2,
+        ..Joining::new("w")
+    };
+    let worker = engine.worker_joined(now, joining);
+    for _ in 0..4 {
+        engine
+            .submit(now, Submission::new(*b"x"), None)
+            .expect("there is room");
+    }
+    let last = assigned(&mut engine).expect("one runs, and two wait for its slot");
+    assert_eq!(last, Handle::first(JobId(3)));
+    let progress = Progress {
+        percent: 1.0,
+        note: String::new(),
+    };
+    engine
+        .progress(now, worker, last, progress)
+        .expect("it has begun");
+    engine.resume(now);
+    assert_eq!(assigned(&mut engine), None, "it has three");
+    engine
+        .completed(now, worker, last, (*b"y").into())
+        .expect("it counts");
+    assert_eq!(assigned(&mut engine), Some(Handle::first(JobId(4))));
 }
