@@ -242,6 +242,10 @@ impl Coordinator {
                 let answer = self.engine.failed(now, worker, handle, &message, info);
                 answer.map_err(|error| refused(error, handle))?;
             }
+            Request::Returned(handle) => {
+                let returned = self.engine.returned(now, registered()?, handle);
+                returned.map_err(|error| refused(error, handle))?;
+            }
             Request::Progress {
                 handle,
                 percent,
@@ -457,7 +461,7 @@ impl Coordinator {
                 name: registration.id,
                 capabilities,
                 slots: registration.slots,
-                prefetch: 0,
+                prefetch: registration.prefetch,
                 weight,
                 running,
             },
@@ -717,6 +721,10 @@ impl Coordinator {
                 "silent_ms": now.saturating_sub(worker.heard).as_millis() as u64,
                 "clock": link.clock,
             });
+            if worker.prefetch > 0 {
+                value["prefetch"] = json!(worker.prefetch);
+                value["prefetched"] = worker.prefetched.iter().map(Handle::to_string).collect();
+            }
             if let Some(interp_ms) = link.interp_ms {
                 value["interp_ms"] = json!(interp_ms);
             }
@@ -859,7 +867,11 @@ fn submission(now: Duration, data: Arc<[u8]>, options: SubmitOptions) -> torhost
 fn is_of_worker(request: &Request<'_>) -> bool {
     matches!(
         request,
-        Request::Complete { .. } | Request::Failed { .. } | Request::Progress { .. } | Request::Heartbeat(_)
+        Request::Complete { .. }
+            | Request::Failed { .. }
+            | Request::Returned(_)
+            | Request::Progress { .. }
+            | Request::Heartbeat(_)
     )
 }
 

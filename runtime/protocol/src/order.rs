@@ -19,6 +19,8 @@ pub enum Order<'a> {
     },
     /// Stop this attempt, and answer `JOB_FAILED` to free its slot.
     Cancel(Handle),
+    /// Give this attempt back by `JOB_RETURNED`, if it has not begun.
+    Return(Handle),
     /// The coordinator stops: take no more, finish what runs.
     Drain,
     /// To be answered with `PONG`.
@@ -75,6 +77,7 @@ fn order(line: &[u8]) -> Option<Order<'_>> {
             }
         }
         b"CANCEL_JOB" => Order::Cancel(Handle::parse(rest).ok()?),
+        b"RETURN_JOB" => Order::Return(Handle::parse(rest).ok()?),
         b"DRAIN" => Order::Drain,
         b"PING" => Order::Ping,
         b"PONG" => Order::Pong,
@@ -132,6 +135,13 @@ mod tests {
                 process(1, 1, "a\nb"),
             ),
             ("CANCEL_JOB:JOB-2", Order::Cancel(Handle::first(JobId(2)))),
+            (
+                "RETURN_JOB:JOB-2.3\r",
+                Order::Return(Handle {
+                    job: JobId(2),
+                    attempt: 3,
+                }),
+            ),
             ("DRAIN", Order::Drain),
             ("PING", Order::Ping),
             ("PONG", Order::Pong),
@@ -170,6 +180,7 @@ mod tests {
             "PROCESS_JOB:{\"handle\":\"JOB-1\"}",
             "PROCESS_JOB:{",
             "CANCEL_JOB:x",
+            "RETURN_JOB:",
             "REGISTERED:x",
         ] {
             assert_eq!(parse_order(line.as_bytes()), Order::Unknown, "{line}");

@@ -46,6 +46,8 @@ pub enum Request<'a> {
         /// What is being done.
         note: &'a [u8],
     },
+    /// A worker gives back an attempt that it has not begun.
+    Returned(Handle),
     /// A worker's answer to an attempt that there cannot be.
     Misnamed(Misnamed<'a>),
     /// A worker takes no more jobs.
@@ -133,6 +135,8 @@ pub struct Registration {
     pub capabilities: Vec<String>,
     /// How many jobs it does at once: 1 to 1000.
     pub slots: u32,
+    /// How many more it takes beforehand: 0 to 1000.
+    pub prefetch: u32,
     /// Its share of the work compared with others: 1 to 10,000.
     pub weight: Option<u32>,
     /// 1 or more: it understands the JSON forms.
@@ -213,7 +217,7 @@ impl Misnamed<'_> {
     }
 }
 
-/// What to answer to `HEARTBEAT`, `JOB_COMPLETE` and `JOB_FAILED` from a connection that has not registered.
+/// What to answer to `HEARTBEAT`, `JOB_COMPLETE`, `JOB_FAILED` and `JOB_RETURNED` from a connection that has not registered.
 fn not_a_worker() -> Refusal {
     Refusal::new(Code::NotAWorker, "REGISTER first")
 }
@@ -275,6 +279,10 @@ pub fn parse_request(line: &[u8]) -> Result<Request<'_>, Refusal> {
         b"" if given.is_none() => Request::Empty,
         b"JOB_PROGRESS" => progress(rest)?,
         b"JOB_FAILED" => failed(rest)?,
+        b"JOB_RETURNED" => match Handle::parse(rest) {
+            Ok(handle) => Request::Returned(handle),
+            Err(_) => misnamed(Cow::Borrowed(rest), false),
+        },
         b"SUBMIT" => Request::Submit(submission(json::object(rest)?)?),
         b"REGISTER" => Request::Register(registration(json::object(rest)?)?),
         b"DRAIN" => alone("DRAIN", rest, Request::Drain)?,
@@ -523,8 +531,9 @@ fn registration(mut fields: Map<String, Value>) -> Result<Registration, Refusal>
         None => Some(otherwise),
     };
     let most = i64::from(u32::MAX);
-    let (slots, protocol, weight) = (
+    let (slots, prefetch, protocol, weight) = (
         number("slots", 1..=1000, 1),
+        number("prefetch", 0..=1000, 0),
         number("protocol", -most..=most, 0),
         number("weight", 1..=10_000, 0),
     );
@@ -534,6 +543,7 @@ fn registration(mut fields: Map<String, Value>) -> Result<Registration, Refusal>
     };
     let refuse = |text: &str| Refusal::bad_request(text);
     let slots = slots.ok_or_else(|| refuse("slots is a whole number from 1 to 1000"))?;
+    let prefetch = prefetch.ok_or_else(|| refuse("prefetch is a whole number from 0 to 1000"))?;
     let capabilities = capabilities.ok_or_else(|| refuse("capabilities is a list of at most 64 words"))?;
     let protocol = protocol.ok_or_else(|| refuse("protocol is a whole number"))?;
     let running = match fields.remove("running") {
@@ -551,6 +561,7 @@ fn registration(mut fields: Map<String, Value>) -> Result<Registration, Refusal>
             .map_or_else(|| "worker".to_owned(), json::text),
         capabilities,
         slots: slots as u32,
+        prefetch: prefetch as u32,
         weight: Some(weight as u32).filter(|&weight| weight > 0),
         protocol: u32::try_from(protocol).unwrap_or(0),
         token: fields.remove("token").map(json::text),

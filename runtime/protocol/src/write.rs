@@ -82,6 +82,13 @@ pub fn return_job(out: &mut Vec<u8>, handle: Handle) {
     out.push(b'\n');
 }
 
+/// `JOB_RETURNED:<handle>`: the worker has not begun this attempt, and will not.
+pub fn job_returned(out: &mut Vec<u8>, handle: Handle) {
+    out.extend_from_slice(b"JOB_RETURNED:");
+    put_handle(out, handle);
+    out.push(b'\n');
+}
+
 /// `ERROR:<code>:<text>`. Newlines and other control characters in the text become blanks.
 pub fn error(out: &mut Vec<u8>, code: Code, text: &str) {
     out.extend_from_slice(b"ERROR:");
@@ -105,6 +112,10 @@ pub fn register(out: &mut Vec<u8>, registration: &Registration) {
     put_strings(out, &registration.capabilities);
     out.extend_from_slice(b",\"slots\":");
     put_number(out, registration.slots);
+    if registration.prefetch > 0 {
+        out.extend_from_slice(b",\"prefetch\":");
+        put_number(out, registration.prefetch);
+    }
     if let Some(weight) = registration.weight {
         out.extend_from_slice(b",\"weight\":");
         put_number(out, weight);

@@ -100,7 +100,7 @@ fn registration() -> impl Strategy<Value = Registration> {
         "[a-zA-Z0-9ç_.@-]{1,64}",
         text(),
         vec(text(), 0..=64),
-        1..=1000u32,
+        (1..=1000u32, 0..=1000u32),
         option::of(1..=10_000u32),
         any::<u32>(),
         option::of(text()),
@@ -108,17 +108,20 @@ fn registration() -> impl Strategy<Value = Registration> {
         text(),
     )
         .prop_map(
-            |(id, kind, capabilities, slots, weight, protocol, token, running, epoch)| Registration {
-                id,
-                kind,
-                capabilities,
-                slots,
-                weight,
-                protocol,
-                token,
-                // Without handles it need not be said whose they are.
-                epoch: if running.is_empty() { String::new() } else { epoch },
-                running,
+            |(id, kind, capabilities, (slots, prefetch), weight, protocol, token, running, epoch)| {
+                Registration {
+                    id,
+                    kind,
+                    capabilities,
+                    slots,
+                    prefetch,
+                    weight,
+                    protocol,
+                    token,
+                    // Without handles it need not be said whose they are.
+                    epoch: if running.is_empty() { String::new() } else { epoch },
+                    running,
+                }
             },
         )
 }

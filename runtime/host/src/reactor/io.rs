@@ -515,8 +515,8 @@ impl Io {
         }
     }
 
-    /// Writes what a connection was sent, if there is something new.
-    pub(super) fn write(&mut self, conn: Conn) {
+    /// Writes what a connection was sent, if there is something new, now and not at the end of the turn.
+    pub(crate) fn write(&mut self, conn: Conn) {
         let Some(connection) = self.connection(conn) else {
             return;
         };

@@ -37,6 +37,8 @@ pub(super) const COMMANDS: &[Command] = &[
                | `-type` | a word for people | `worker` |\n\
                | `-capabilities` | what its jobs may require, at most 64 | the node's in the topology |\n\
                | `-slots` | jobs at once, 1 to 1000 | the node's `resources cpu`, or else 1 |\n\
+               | `-prefetch` | how many jobs it is sent beforehand, beyond its slots, 0 to 1000, so that it need not wait for the next: see \
+               [Short jobs](../workers.md#short-jobs) | 0 |\n\
                | `-weight` | its share of the work compared with others, under the policy `weighted` | the slots |\n\
                | `-heartbeat` | how often to beat | what the coordinator says |\n\
                | `-max-wait` | the longest wait between two attempts to connect | `10s` |\n\
@@ -57,7 +59,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "tor::worker status",
         usage: "?name?",
         help: "Returns a dict about this process's worker, or the one of that name if there are several: `state` (`connecting`, `connected`, `draining` or `closed`), `coordinator` \
-               (host and port), `running` (handles), `begun`, `completed` and `failed` (how many jobs), `unreported` (answers that \
+               (host and port), `running` (handles), `prefetched` (handles of those that it has not begun), `begun`, `completed` and `failed` (how many jobs), `unreported` (answers that \
                no coordinator has been told yet). In a handler it is the worker that the handler works for, but with `-isolation process` only what its own process has done.",
         example: "tor::worker serve localhost:9000 -name counter -handler list -setup {}\n\
                   dict get [tor::worker status counter] completed",
@@ -70,6 +72,7 @@ pub(super) const COMMANDS: &[Command] = &[
                 state,
                 coordinator,
                 running,
+                prefetched,
                 begun,
                 completed,
                 failed,
@@ -79,6 +82,7 @@ pub(super) const COMMANDS: &[Command] = &[
                 ("state", Obj::from(state)),
                 ("coordinator", Obj::from(coordinator)),
                 ("running", Obj::list(running.iter().map(Handle::to_string))),
+                ("prefetched", Obj::list(prefetched.iter().map(Handle::to_string))),
                 ("begun", Obj::from(begun)),
                 ("completed", Obj::from(completed)),
                 ("failed", Obj::from(failed)),
@@ -282,6 +286,7 @@ fn serve(interp: &Interp, args: &[Obj]) -> Result<Obj> {
     let mut kind = "worker".to_owned();
     let mut capabilities = None;
     let mut slots = None;
+    let mut prefetch = 0;
     let mut weight = None;
     let mut heartbeat = None;
     let mut max_wait = Duration::from_secs(10);
@@ -309,6 +314,7 @@ fn serve(interp: &Interp, args: &[Obj]) -> Result<Obj> {
                 capabilities = Some(words.iter().map(Obj::to_text_lossy).collect());
             }
             "-slots" => slots = Some(OPTIONS.whole(option, value, 1, 1000)? as u32),
+            "-prefetch" => prefetch = OPTIONS.whole(option, value, 0, 1000)? as u32,
             "-weight" => weight = Some(OPTIONS.whole(option, value, 1, 10_000)? as u32),
             "-heartbeat" => heartbeat = Some(OPTIONS.duration(option, value, 10)?),
             "-max-wait" => max_wait = OPTIONS.duration(option, value, 10)?,
@@ -318,7 +324,7 @@ fn serve(interp: &Interp, args: &[Obj]) -> Result<Obj> {
             "-setup" => setup = Some(Setup::Script(value.to_text()?)),
             other => {
                 return Err(OPTIONS.bad(format!(
-                    "bad option \"{other}\": must be -handler, -name, -type, -capabilities, -slots, -weight, -heartbeat, \
+                    "bad option \"{other}\": must be -handler, -name, -type, -capabilities, -slots, -prefetch, -weight, -heartbeat, \
                      -max-wait, -isolation, -grace, -drain, or -setup"
                 )));
             }
@@ -355,6 +361,7 @@ fn serve(interp: &Interp, args: &[Obj]) -> Result<Obj> {
                 .or(node.map(|node| node.capabilities.clone()))
                 .unwrap_or_default(),
             slots,
+            prefetch,
             weight,
             protocol: 1,
             token: None,

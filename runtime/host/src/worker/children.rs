@@ -45,7 +45,7 @@ impl Worker {
     /// A child has said something.
     pub(super) fn child_said(&mut self, io: &mut Io, slot: usize, line: &[u8]) {
         match line {
-            process::READY => return self.idle(io, slot),
+            process::READY => return self.idle.push(slot),
             process::WAITS => return self.waits(io, slot),
             process::DRAIN => return self.drain(io),
             process::RECONNECT => return self.reconnect(io),

@@ -73,6 +73,8 @@ pub(crate) struct Status {
     /// The coordinator that it is connected to, or tries to reach.
     pub(crate) coordinator: String,
     pub(crate) running: Vec<Handle>,
+    /// Those that it has and has not begun.
+    pub(crate) prefetched: Vec<Handle>,
     pub(crate) begun: u64,
     pub(crate) completed: u64,
     pub(crate) failed: u64,
@@ -100,7 +102,7 @@ pub(crate) struct Worker {
     is_child: bool,
     /// Slots without a job, the one to be used next last.
     idle: Vec<usize>,
-    /// Jobs that came while jobs of an earlier connection still had all slots.
+    /// Jobs that have not begun: most often prefetched ones, while all slots are taken. They begin in this order.
     waiting: VecDeque<(Handle, Vec<u8>)>,
     /// Answers that could not be reported yet.
     unreported: VecDeque<(Handle, Answer)>,
@@ -321,6 +323,7 @@ impl Worker {
             },
             coordinator: format!("{host}:{port}"),
             running: jobs.map(|job| job.handle).collect(),
+            prefetched: self.waiting.iter().map(|(handle, _)| *handle).collect(),
             unreported: self.unreported.len(),
             ..self.status.clone()
         }
@@ -341,22 +344,15 @@ impl Worker {
             self.report(io, job.handle, answer);
         }
         match &mut self.slots[slot].executor {
-            Executor::Thread(_) => self.idle(io, slot),
+            Executor::Thread(_) => self.idle.push(slot),
             Executor::Process { kill_at, .. } => {
                 *kill_at = None;
-                self.idle(io, slot);
+                self.idle.push(slot);
             }
             // It is idle when there is a process again.
             Executor::Down(_) => {}
         }
         self.close_if_drained(io);
-    }
-
-    fn idle(&mut self, io: &mut Io, slot: usize) {
-        self.idle.push(slot);
-        if let Some((handle, data)) = self.waiting.pop_front() {
-            self.begin(io, handle, data);
-        }
     }
 
     /// An executor's handler waits in the event loop.
@@ -380,16 +376,34 @@ impl Worker {
         }
     }
 
-    fn begin(&mut self, io: &mut Io, handle: Handle, data: Vec<u8>) {
-        let Some(slot) = self.idle.pop() else {
-            if self.waiting.len() < self.slots.len() {
-                self.waiting.push_back((handle, data));
-            } else {
-                let message = "this worker has no free slot".to_owned();
-                self.report(io, handle, Answer::Failed { message, info: None });
-            }
+    /// Takes a job, which begins at the end of the turn or when a slot is free.
+    fn take(&mut self, io: &mut Io, handle: Handle, data: Vec<u8>) {
+        if self.waiting.len() < self.slots.len() + self.settings.registration.prefetch as usize {
+            self.waiting.push_back((handle, data));
+        } else {
+            let message = "this worker has no free slot".to_owned();
+            self.report(io, handle, Answer::Failed { message, info: None });
+        }
+    }
+
+    /// Begins as many jobs as there are idle slots. What those before them were answered is on its way by then: a job that ends
+    /// this process is not taken for another one.
+    fn begin_waiting(&mut self, io: &mut Io) {
+        if self.waiting.is_empty() || self.idle.is_empty() {
             return;
-        };
+        }
+        if let Link::Up { conn, .. } = self.link {
+            io.write(conn);
+        }
+        while let Some(&slot) = self.idle.last()
+            && let Some((handle, data)) = self.waiting.pop_front()
+        {
+            self.idle.pop();
+            self.begin(io, slot, handle, data);
+        }
+    }
+
+    fn begin(&mut self, io: &mut Io, slot: usize, handle: Handle, data: Vec<u8>) {
         self.status.begun += 1;
         let number = self.status.begun;
         self.slots[slot].job = Some(Job {
@@ -402,6 +416,24 @@ impl Worker {
             Executor::Thread(executor) => executor.assign(number, handle, data),
             Executor::Process { conn, .. } => io.send(*conn, |out| write::process_job(out, handle, &data)),
             Executor::Down(_) => {}
+        }
+    }
+
+    /// How many of those that wait have begun for the coordinator, which knows only of slots and answers: a slot may not be idle
+    /// without having a job of its.
+    fn begun(&self) -> usize {
+        let is_free = |slot: &&Slot| slot.job.as_ref().is_none_or(|job| job.is_forgotten);
+        let free = self.slots.iter().filter(is_free).count();
+        free.min(self.waiting.len())
+    }
+
+    /// Gives a job back, unless it has begun.
+    fn give_back(&mut self, io: &mut Io, handle: Handle) {
+        let begun = self.begun();
+        let at = self.waiting.iter().position(|(waiting, _)| *waiting == handle);
+        if let (Some(at), Link::Up { conn, .. }) = (at.filter(|&at| at >= begun), &self.link) {
+            self.waiting.remove(at);
+            io.send(*conn, |out| write::job_returned(out, handle));
         }
     }
 
@@ -483,6 +515,8 @@ impl Worker {
 
     /// There is no connection: the next coordinator is tried, at once if there are some that have not been tried yet.
     fn lost(&mut self, io: &mut Io, reason: &str) {
+        // Others do what has not begun.
+        self.waiting.truncate(self.begun());
         self.next = (self.next + 1) % self.settings.coordinators.len();
         let mut delay = Duration::ZERO;
         if self.next == 0 {
@@ -520,9 +554,13 @@ impl Worker {
                 ) {
                     self.registered(io, Registered::default());
                 }
-                self.begin(io, handle, data.into_owned());
+                self.take(io, handle, data.into_owned());
             }
             Order::Cancel(handle) => self.cancel(io, handle),
+            Order::Return(handle) => {
+                self.give_back(io, handle);
+                self.close_if_drained(io);
+            }
             Order::Drain => log::info!("the coordinator stops"),
             Order::Ping => {
                 if let Link::Up { conn, .. } = self.link {
@@ -688,6 +726,7 @@ impl Service for Worker {
     }
 
     fn turn_ends(&mut self, io: &mut Io) {
+        self.begin_waiting(io);
         let next = match &self.link {
             Link::Waiting(at) | Link::Connecting(_, at) => Some(*at),
             Link::Up { next_beat, .. } => *next_beat,
