@@ -58,7 +58,7 @@ pub fn measure(system: &System, workers: usize, hold: Duration, interrupt: &Inte
     let mut running = system.start(&WARM_UP_PLAN)?;
     let server = running.server().ok_or("the coordinator was not started")?;
     let warm_up = |address| -> Result<()> {
-        let mut load = Load::new(Torhost::new(WARM_UP_PLAN.slots), interrupt)?;
+        let mut load = Load::new(Torhost::new(WARM_UP_PLAN.slots, 0), interrupt)?;
         load.connect(address, 1 + WARM_UP_PLAN.workers)?;
         load.run(WARM_UP_PLAN.in_flight, WARM_UP)?;
         load.finish()
@@ -76,7 +76,7 @@ fn hold_workers(
     interrupt: &Interrupt,
 ) -> Result<Held> {
     let memory_before = resident_memory(server)?;
-    let mut load = Load::new(Torhost::new(1), interrupt)?;
+    let mut load = Load::new(Torhost::new(1, 0), interrupt)?;
     let started = Instant::now();
     // The client, which says nothing.
     load.connect(address, 1)?;

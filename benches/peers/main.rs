@@ -72,6 +72,9 @@ pub struct Options {
     /// Also measure torhost with its database, and beanstalkd with a log that is synchronised before each answer, in this folder
     #[arg(long, value_name = "FOLDER", num_args = 0..=1, require_equals = true, default_missing_value = ".")]
     with_fsync: Option<PathBuf>,
+    /// Jobs that a worker with one slot has waiting beside the one that it does, where many are in flight: of torhost, prefetched
+    #[arg(long, default_value_t = 4)]
+    prefetch: usize,
     /// I/O threads of gearmand; the best is reported
     #[arg(long, value_delimiter = ',', default_values_t = [1, 4])]
     gearmand_threads: Vec<u32>,
@@ -249,11 +252,12 @@ fn check(options: &Options) -> Result<()> {
     for (option, held) in [
         ("--gearmand-grabs", options.gearmand_grabs),
         ("--beanstalkd-reserves", options.beanstalkd_reserves),
+        ("--prefetch", 1 + options.prefetch),
     ] {
         if held * SLOTS.workers >= SLOTS.in_flight {
-            let most = (SLOTS.in_flight - 1) / SLOTS.workers;
             return Err(format!(
-                "{option} {held} lets the workers hold all jobs that are in flight; {most} is the most"
+                "{option} lets the workers hold all jobs that are in flight, {held} each; {} is the most",
+                (SLOTS.in_flight - 1) / SLOTS.workers
             ));
         }
     }
@@ -283,20 +287,34 @@ fn check(options: &Options) -> Result<()> {
 
 /// The job servers, torhost first.
 fn servers(options: &Options, plan: Plan) -> Vec<System> {
-    let torhost = |name, folder| System {
+    let torhost = |name, folder, prefetch| System {
         name,
         variant: String::new(),
         kind: Kind::Torhost {
             program: options.torhost.clone(),
             script: options.script.clone(),
             folder,
+            prefetch,
         },
     };
+    // Workers with slots, and those with one slot that take jobs beforehand, ask the others for several at once too.
+    let prefetch = match plan {
+        Plan {
+            slots: 1,
+            in_flight: 2..,
+            ..
+        } => options.prefetch,
+        _ => 0,
+    };
+    let several = |most: usize| if plan.slots > 1 { most } else { 1 + prefetch };
     let mut systems = Vec::new();
     if let Some(folder) = &options.with_fsync {
-        systems.push(torhost("torhost with fsync", Some(folder.clone())));
+        systems.push(torhost("torhost with fsync", Some(folder.clone()), prefetch));
     }
-    systems.push(torhost("torhost", None));
+    systems.push(torhost("torhost", None, prefetch));
+    if prefetch > 0 {
+        systems.push(torhost("torhost, no prefetch", None, 0));
+    }
     let mut add_beanstalkd = |name, folder| {
         systems.push(System {
             name,
@@ -305,7 +323,7 @@ fn servers(options: &Options, plan: Plan) -> Vec<System> {
                 program: options.beanstalkd.clone(),
                 folder,
                 submitters: options.beanstalkd_submitters,
-                reserves: options.beanstalkd_reserves,
+                reserves: several(options.beanstalkd_reserves),
             },
         });
     };
@@ -315,8 +333,8 @@ fn servers(options: &Options, plan: Plan) -> Vec<System> {
     }
     // As its clients use it, and as its protocol lets a worker with slots do too.
     let mut held = vec![("gearmand", 1)];
-    if plan.slots > 1 {
-        held.push(("gearmand pipelined", options.gearmand_grabs));
+    if several(options.gearmand_grabs) > 1 {
+        held.push(("gearmand pipelined", several(options.gearmand_grabs)));
     }
     for (name, grabs) in held {
         for &threads in &options.gearmand_threads {

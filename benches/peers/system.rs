@@ -52,6 +52,8 @@ pub enum Kind {
         script: PathBuf,
         /// Where a folder for its database is made, if it is to have one.
         folder: Option<PathBuf>,
+        /// Jobs that a worker takes beforehand.
+        prefetch: usize,
     },
     /// beanstalkd, in memory or with a log.
     Beanstalkd {
@@ -61,7 +63,7 @@ pub enum Kind {
         folder: Option<PathBuf>,
         /// Connections that submit.
         submitters: usize,
-        /// Jobs that a worker with slots reserves at once.
+        /// Jobs that a worker reserves at once.
         reserves: usize,
     },
     /// gearmand, in memory.
@@ -70,7 +72,7 @@ pub enum Kind {
         program: PathBuf,
         /// Its I/O threads.
         threads: u32,
-        /// Jobs that a worker with slots asks for at once.
+        /// Jobs that a worker asks for at once.
         grabs: usize,
     },
     /// A coordinator under torhost, and workers with Tcl handlers.
@@ -138,6 +140,7 @@ impl System {
                 program,
                 script,
                 folder,
+                ..
             } => {
                 let mut database = String::new();
                 if let Some(folder) = folder {
@@ -195,18 +198,16 @@ impl System {
     }
 
     fn load(&self, running: &Running, plan: &Plan, span: Duration, interrupt: &Interrupt) -> Result<Run> {
-        // A worker with one slot has one job.
-        let held = |most: usize| most.min(plan.slots);
         match &self.kind {
-            Kind::Torhost { .. } => {
-                let protocol = Torhost::new(plan.slots);
+            Kind::Torhost { prefetch, .. } => {
+                let protocol = Torhost::new(plan.slots, *prefetch);
                 run(running, protocol, 1 + plan.workers, plan, span, interrupt)
             }
             Kind::Beanstalkd {
                 submitters, reserves, ..
             } => {
                 let submitters = (*submitters).min(plan.in_flight);
-                let protocol = Beanstalkd::new(submitters, held(*reserves));
+                let protocol = Beanstalkd::new(submitters, *reserves);
                 run(
                     running,
                     protocol,
@@ -217,7 +218,7 @@ impl System {
                 )
             }
             Kind::Gearmand { grabs, .. } => {
-                let protocol = Gearmand::new(held(*grabs));
+                let protocol = Gearmand::new(*grabs);
                 run(running, protocol, 1 + plan.workers, plan, span, interrupt)
             }
             Kind::TorhostHandlers { .. } => {

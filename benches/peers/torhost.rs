@@ -14,6 +14,8 @@ const CLIENT: usize = 0;
 pub struct Torhost {
     /// Jobs that each worker says it takes at once.
     slots: usize,
+    /// Jobs that each worker says it takes beforehand.
+    prefetch: usize,
     /// What the workers put in front of the data to make a result.
     prefix: &'static [u8],
     /// Workers that the coordinator has accepted.
@@ -21,10 +23,11 @@ pub struct Torhost {
 }
 
 impl Torhost {
-    /// Workers of this load's own, which give the data back, with a number of slots.
-    pub fn new(slots: usize) -> Self {
+    /// Workers of this load's own, which give the data back, with a number of slots, and of jobs that they take beforehand.
+    pub fn new(slots: usize, prefetch: usize) -> Self {
         Self {
             slots,
+            prefetch,
             prefix: b"",
             registered: 0,
         }
@@ -34,6 +37,7 @@ impl Torhost {
     pub fn with_other_workers(prefix: &'static [u8]) -> Self {
         Self {
             slots: 0,
+            prefetch: 0,
             prefix,
             registered: 0,
         }
@@ -69,6 +73,10 @@ impl Torhost {
             self.registered += 1;
             return Ok(());
         }
+        // What is asked back is answered already.
+        if line.starts_with(b"RETURN_JOB:") {
+            return Ok(());
+        }
         Err(unexpected("a worker", line))
     }
 }
@@ -81,6 +89,7 @@ impl Protocol for Torhost {
                 "type": "bench",
                 "capabilities": ["bench"],
                 "slots": self.slots,
+                "prefetch": self.prefetch,
             });
             let line = format!("REGISTER:{registration}\n");
             outputs.to(connection).extend_from_slice(line.as_bytes());
