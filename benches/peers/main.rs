@@ -331,12 +331,15 @@ fn servers(options: &Options, plan: Plan) -> Vec<System> {
     if let Some(folder) = &options.with_fsync {
         add_beanstalkd("beanstalkd with fsync", Some(folder.clone()));
     }
-    // As its clients use it, and as its protocol lets a worker with slots do too.
-    let mut held = vec![("gearmand", 1)];
+    // As its library uses it; as its protocol lets a worker with slots do too; and with as many workers as there are slots.
+    let mut ways = vec![("gearmand", 1, 1)];
     if several(options.gearmand_grabs) > 1 {
-        held.push(("gearmand pipelined", several(options.gearmand_grabs)));
+        ways.push(("gearmand pipelined", 1, several(options.gearmand_grabs)));
     }
-    for (name, grabs) in held {
+    if plan.slots > 1 {
+        ways.push(("gearmand, one a slot", plan.slots, 1));
+    }
+    for (name, connections, grabs) in ways {
         for &threads in &options.gearmand_threads {
             systems.push(System {
                 name,
@@ -344,6 +347,7 @@ fn servers(options: &Options, plan: Plan) -> Vec<System> {
                 kind: Kind::Gearmand {
                     program: options.gearmand.clone(),
                     threads,
+                    connections,
                     grabs,
                 },
             });

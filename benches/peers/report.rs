@@ -69,12 +69,12 @@ fn write_comparison(text: &mut String, comparison: &Comparison) -> std::fmt::Res
     writeln!(text, "{}\n", comparison.title)?;
     writeln!(
         text,
-        "| {:<23} | {:>7} | {:>15} | {:>7} | {:>15} | {:>7} | {:>6} | {:>11} | {:>4} | {:>6} |",
+        "| {:<25} | {:>7} | {:>15} | {:>7} | {:>15} | {:>7} | {:>6} | {:>11} | {:>4} | {:>6} |",
         "", "jobs/s", "", "p50 µs", "", "p99 µs", "ratio", "", "load", "system"
     )?;
     writeln!(
         text,
-        "|:{:-<23}-|-{:->7}:|-{:->15}:|-{:->7}:|-{:->15}:|-{:->7}:|-{:->6}:|-{:->11}:|-{:->4}:|-{:->6}:|",
+        "|:{:-<25}-|-{:->7}:|-{:->15}:|-{:->7}:|-{:->15}:|-{:->7}:|-{:->6}:|-{:->11}:|-{:->4}:|-{:->6}:|",
         "", "", "", "", "", "", "", "", "", ""
     )?;
     for figures in comparison.systems.iter().filter(|figures| figures.best) {
@@ -82,7 +82,7 @@ fn write_comparison(text: &mut String, comparison: &Comparison) -> std::fmt::Res
         let (jobs, p50, ratio) = (&figures.jobs_per_second, &figures.p50_us, &figures.ratio);
         writeln!(
             text,
-            "| {:<23} | {:>7.0} | {:>15} | {:>7.0} | {:>15} | {:>7.0} | {:>6.2} | {:>11} | {:>4.0} | {:>6.0} |",
+            "| {:<25} | {:>7.0} | {:>15} | {:>7.0} | {:>15} | {:>7.0} | {:>6.2} | {:>11} | {:>4.0} | {:>6.0} |",
             name.trim_end(),
             jobs.median,
             format!("{:.0} – {:.0}", jobs.least, jobs.most),

@@ -72,7 +72,9 @@ pub enum Kind {
         program: PathBuf,
         /// Its I/O threads.
         threads: u32,
-        /// Jobs that a worker asks for at once.
+        /// Worker connections for each worker of the plan.
+        connections: usize,
+        /// Jobs that each asks for at once.
         grabs: usize,
     },
     /// A coordinator under torhost, and workers with Tcl handlers.
@@ -217,9 +219,12 @@ impl System {
                     interrupt,
                 )
             }
-            Kind::Gearmand { grabs, .. } => {
+            Kind::Gearmand {
+                connections, grabs, ..
+            } => {
                 let protocol = Gearmand::new(*grabs);
-                run(running, protocol, 1 + plan.workers, plan, span, interrupt)
+                let connections = 1 + plan.workers * connections;
+                run(running, protocol, connections, plan, span, interrupt)
             }
             Kind::TorhostHandlers { .. } => {
                 let protocol = Torhost::with_other_workers(b"");
