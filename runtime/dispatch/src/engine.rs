@@ -385,6 +385,7 @@ impl Engine {
             submission,
             state: State::Delayed { until: now },
             attempt: 0,
+            handed: 0,
             failures: 0,
             failed_attempt: 0,
             info: None,
@@ -458,8 +459,8 @@ impl Engine {
         *self.ended_count(outcome) -= 1;
         if let Some(job) = self.jobs.get_mut(id) {
             (job.failures, job.losses, job.class) = (0, 0, class);
-            // Nobody may answer for an attempt of before.
-            (job.worker, job.progress) = (None, None);
+            // Nobody may answer for an attempt of before, nor begin one that it was sent beforehand.
+            (job.attempt, job.worker, job.progress) = (job.handed, None, None);
             // Its time in all begins anew, or it would expire at once.
             job.submitted = now;
             job.state = State::Delayed { until: now };
@@ -546,6 +547,7 @@ impl Engine {
             failed: 0,
             suspect: false,
             draining: false,
+            is_behind: false,
             detector: Default::default(),
             stride: STRIDE / u64::from(joining.weight.max(1)),
             standing: Standing {
@@ -610,15 +612,22 @@ impl Engine {
         if !worker.running.insert(handle) {
             return;
         }
-        let name = worker.name.clone();
-        let Some(job) = self.jobs.get_mut(handle.job) else {
-            return self.outputs.push_back(Output::Cancel { worker: key, handle });
+        if !self.claim(now, key, handle) {
+            self.outputs.push_back(Output::Cancel { worker: key, handle });
+        }
+    }
+
+    /// A worker has begun an attempt that the engine did not know to have begun, or has given to nobody since. If no other has begun the job
+    /// since, it is that one's. Whether it is.
+    fn claim(&mut self, now: Duration, key: WorkerKey, handle: Handle) -> bool {
+        let (Some(worker), Some(job)) = (self.workers.get(&key), self.jobs.get_mut(handle.job)) else {
+            return false;
         };
         // That it was handed out may not have been stored before a crash.
         let is_newer = handle.attempt > job.attempt && handle.attempt - job.attempt <= UNSTORED;
         let is_last = job.attempt == handle.attempt
             && job.failed_attempt != job.attempt
-            && job.worker.as_ref() == Some(&name);
+            && job.worker.as_ref() == Some(&worker.name);
         match job.state {
             State::Queued(place) if is_last || is_newer => {
                 if let Some(class) = self.classes.get_mut(&job.class) {
@@ -626,16 +635,25 @@ impl Engine {
                 }
                 self.counts.queued -= 1;
             }
+            State::Prefetched { worker, .. } if is_last || is_newer => {
+                if worker != key {
+                    self.recall(handle.job);
+                }
+                self.unstick(handle.job);
+                self.counts.queued -= 1;
+            }
             State::Delayed { until } if is_newer => {
                 self.timers.remove(&(until, Timer::Due(handle.job)));
                 self.counts.delayed -= 1;
             }
-            _ => return self.outputs.push_back(Output::Cancel { worker: key, handle }),
+            _ => return false,
         }
-        (job.attempt, job.worker) = (handle.attempt, Some(name));
-        // It was not lost after all.
-        job.losses = job.losses.saturating_sub(1);
-        self.run(now, handle.job, key);
+        if is_last && let Some(job) = self.jobs.get_mut(handle.job) {
+            // It was not lost after all.
+            job.losses = job.losses.saturating_sub(1);
+        }
+        self.run(now, key, handle);
+        true
     }
 
     /// A worker's connection is no more: its jobs go to others at once, at the head of their priority.
@@ -720,6 +738,7 @@ impl Engine {
             if let Some(worker) = engine.workers.get_mut(&key) {
                 worker.completed += 1;
             }
+            engine.recall(handle.job);
             engine.end(now, handle.job, Outcome::Completed, result);
         })
     }
@@ -754,11 +773,17 @@ impl Engine {
         take: impl FnOnce(&mut Engine),
     ) -> Result<(), AnswerError> {
         self.heard(now, key);
+        if let Some(worker) = self.workers.get_mut(&key) {
+            worker.is_behind = false;
+        }
         let counts = self.answered(now, key, handle);
         // Its slot is taken again before a job can be handed out because of this answer.
-        self.promote(now, key);
+        let again = self.promote(now, key, handle.job);
         if counts == Ok(true) {
             take(self);
+        }
+        if let Some(again) = again {
+            self.claim(now, key, again);
         }
         self.feed(now, key);
         counts.map(drop)
@@ -1117,15 +1142,13 @@ impl Engine {
         let room = worker.room();
         let mut handle = Handle {
             job: id,
-            attempt: job.attempt + 1,
+            attempt: job.handed + 1,
         };
         // It may still do one of that number, if a crash has undone that it was handed out.
         while worker.running.contains(&handle) {
             handle.attempt += 1;
         }
-        job.attempt = handle.attempt;
-        job.progress = None;
-        job.worker = Some(worker.name.clone());
+        job.handed = handle.attempt;
         self.assignments += 1;
         self.last_assigned = key;
         self.pass = worker.standing.pass;
@@ -1142,17 +1165,19 @@ impl Engine {
         } else {
             worker.running.insert(handle);
             self.counts.queued -= 1;
-            self.run(now, id, key);
+            self.run(now, key, handle);
         }
     }
 
-    /// A job that was queued is with a worker, which has its last attempt.
-    fn run(&mut self, now: Duration, id: JobId, key: WorkerKey) {
-        let Some(job) = self.jobs.get_mut(id) else { return };
-        let (attempt, name) = (job.attempt, job.worker.clone());
+    /// A worker begins an attempt of a job that waited.
+    fn run(&mut self, now: Duration, key: WorkerKey, handle: Handle) {
+        let (Some(worker), Some(job)) = (self.workers.get(&key), self.jobs.get_mut(handle.job)) else {
+            return;
+        };
+        (job.attempt, job.handed) = (handle.attempt, job.handed.max(handle.attempt));
+        (job.worker, job.progress) = (Some(worker.name.clone()), None);
         let times_out = job.submission.timeout.map(|timeout| now.saturating_add(timeout));
         if let Some(times_out) = times_out {
-            let handle = Handle { job: id, attempt };
             self.timers.insert((times_out, Timer::Attempt(handle)));
         }
         job.state = State::Running {
@@ -1160,10 +1185,11 @@ impl Engine {
             since: now,
             times_out,
         };
+        let name = worker.name.clone();
         self.counts.running += 1;
-        self.note(id);
+        self.note(handle.job);
         self.event("assigned", |event| {
-            (event.job, event.worker, event.attempt) = (Some(id), name, Some(attempt));
+            (event.job, event.worker, event.attempt) = (Some(handle.job), Some(name), Some(handle.attempt));
         });
     }
 
@@ -1180,7 +1206,7 @@ impl Engine {
         match &job.state {
             State::Running { .. } if held && is_last => Ok(true),
             // A job that lost its worker, or timed out, and waits again, may still be ended by it; not one that it gave back itself.
-            State::Queued(_) | State::Delayed { .. }
+            State::Queued(_) | State::Prefetched { .. } | State::Delayed { .. }
                 if is_last && (held || job.failed_attempt != job.attempt) =>
             {
                 Ok(true)
@@ -1209,6 +1235,7 @@ impl Engine {
         let (failures, attempt) = (job.failures, job.attempt);
         let waits = !matches!(job.state, State::Running { .. });
         if failures >= job.submission.attempts.unwrap_or(default) {
+            self.recall(id);
             self.end(now, id, outcome, message);
             return;
         }
@@ -1291,14 +1318,12 @@ impl Engine {
     /// Which worker has the job, begun or not, and as which attempt.
     fn with_worker(&self, id: JobId) -> Option<(WorkerKey, Handle)> {
         let job = self.jobs.get(id)?;
-        let (State::Running { worker, .. } | State::Prefetched { worker, .. }) = job.state else {
-            return None;
+        let (worker, attempt) = match job.state {
+            State::Running { worker, .. } => (worker, job.attempt),
+            State::Prefetched { worker, attempt, .. } => (worker, attempt),
+            _ => return None,
         };
-        let handle = Handle {
-            job: id,
-            attempt: job.attempt,
-        };
-        Some((worker, handle))
+        Some((worker, Handle { job: id, attempt }))
     }
 
     /// Ends a job, whatever is held after it.

@@ -77,6 +77,12 @@ pub enum State {
     Prefetched {
         /// The worker.
         worker: WorkerKey,
+        /// The number that the attempt will have.
+        attempt: u32,
+        /// Since when.
+        since: Duration,
+        #[doc(hidden)]
+        is_recalled: bool,
         #[doc(hidden)]
         place: Place,
     },
@@ -164,7 +170,7 @@ pub struct Job {
     pub submission: Submission,
     /// Where it stands.
     pub state: State,
-    /// The last attempt that was handed out; 0 before the first.
+    /// The last attempt that has begun; 0 before the first.
     pub attempt: u32,
     /// How many attempts have failed.
     pub failures: u32,
@@ -180,6 +186,8 @@ pub struct Job {
     pub progress: Option<Progress>,
     /// When it was submitted.
     pub submitted: Duration,
+    /// The last number of an attempt that a worker was sent, if only beforehand, and has not given back.
+    pub(crate) handed: u32,
     pub(crate) class: ClassId,
     /// The number of its last record; 0 if there was none.
     pub(crate) record: u64,
@@ -216,6 +224,7 @@ impl From<Stored> for Job {
             submission: stored.submission,
             state,
             attempt: stored.attempt,
+            handed: stored.attempt,
             failures: stored.failures,
             failed_attempt: stored.failed_attempt,
             info: stored.info,

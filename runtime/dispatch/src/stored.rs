@@ -17,7 +17,7 @@ pub struct Stored {
     pub state: StoredState,
     /// Its place among the jobs of its priority: lower is sooner.
     pub rank: u64,
-    /// The last attempt that was handed out; 0 before the first.
+    /// The last attempt that has begun; 0 before the first.
     pub attempt: u32,
     /// How many attempts have failed.
     pub failures: u32,

@@ -68,6 +68,8 @@ pub struct Worker {
     pub failed: u64,
     pub(crate) suspect: bool,
     pub(crate) draining: bool,
+    /// Jobs that it was sent beforehand were overtaken by later ones, and it has not answered since.
+    pub(crate) is_behind: bool,
     pub(crate) detector: Detector,
     pub(crate) stride: u64,
     pub(crate) standing: Standing,
@@ -125,13 +127,22 @@ impl Worker {
         }
     }
 
+    /// Whether it may be sent jobs beforehand: not while some that it was sent have been overtaken, until it answers.
+    pub fn takes_beforehand(&self) -> bool {
+        self.prefetch > 0 && !self.is_behind
+    }
+
     /// Where the next job would go that it is given; none if it is to get none.
     pub(crate) fn room(&self) -> Option<Room> {
         // One that does not keep to the order may have begun more than it has slots, and gets no more for that.
         let has = self.running.len() + self.prefetched.len();
         match self.state() {
             WorkerState::Ready => Some(Room::Slot),
-            WorkerState::Busy if has < self.slots as usize + self.prefetch as usize => Some(Room::Ahead),
+            WorkerState::Busy
+                if self.takes_beforehand() && has < self.slots as usize + self.prefetch as usize =>
+            {
+                Some(Room::Ahead)
+            }
             WorkerState::Busy | WorkerState::Suspect | WorkerState::Draining => None,
         }
     }

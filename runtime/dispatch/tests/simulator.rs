@@ -210,8 +210,10 @@ struct World {
     ended: BTreeMap<JobId, (Outcome, Vec<u8>, u32)>,
     /// Jobs that had ended when the engine was restored; their clients ask again.
     untold: BTreeSet<JobId>,
-    /// The last attempt that was handed out, and to whom: by which connection, and which worker. Nobody, once the job was retried.
-    last_assigned: HashMap<JobId, (Handle, Option<WorkerKey>, Option<usize>)>,
+    /// To whom each attempt was handed out last: by which connection, and which worker. Nobody, once the job was retried.
+    assigned: HashMap<Handle, (Option<WorkerKey>, Option<usize>)>,
+    /// The last number of an attempt of each job that was handed out, and was not given back before it began.
+    handed: HashMap<JobId, u32>,
     names: HashMap<WorkerKey, usize>,
     /// What each connected worker was sent and has not answered.
     held: HashMap<WorkerKey, HashSet<Handle>>,
@@ -293,7 +295,8 @@ impl World {
             live: BTreeSet::new(),
             ended: BTreeMap::new(),
             untold: BTreeSet::new(),
-            last_assigned: HashMap::new(),
+            assigned: HashMap::new(),
+            handed: HashMap::new(),
             names: HashMap::new(),
             held: HashMap::new(),
             claimed: HashMap::new(),
@@ -449,8 +452,8 @@ impl World {
                     self.ended.remove(&id);
                     self.live.insert(id);
                     self.retried.insert(id);
-                    if let Some(last) = self.last_assigned.get_mut(&id) {
-                        (last.1, last.2) = (None, None);
+                    for (_, who) in self.assigned.iter_mut().filter(|(handle, _)| handle.job == id) {
+                        *who = (None, None);
                     }
                     self.untold.remove(&id);
                     if let Some(journal) = &mut self.journal {
@@ -609,15 +612,21 @@ impl World {
             .iter()
             .copied()
             .filter(|handle| {
-                let last = self.last_assigned.get(&handle.job);
-                let job = self.engine.job(handle.job);
-                let is_newer = job.is_some_and(|job| job.attempt < handle.attempt);
-                let is_last = last.is_some_and(|&(last, _, who)| last == *handle && who == Some(worker));
-                job.is_some_and(|job| match job.state {
-                    State::Queued(_) => is_newer || (is_last && job.failed_attempt != handle.attempt),
-                    State::Delayed { .. } => is_newer,
-                    State::Running { .. } | State::Prefetched { .. } => is_last,
-                    _ => false,
+                let is_its = self
+                    .assigned
+                    .get(handle)
+                    .is_some_and(|&(_, who)| who == Some(worker));
+                self.engine.job(handle.job).is_some_and(|job| {
+                    let is_newer = job.attempt < handle.attempt;
+                    let is_last = job.attempt == handle.attempt && is_its;
+                    match job.state {
+                        State::Queued(_) | State::Prefetched { .. } => {
+                            is_newer || (is_last && job.failed_attempt != handle.attempt)
+                        }
+                        State::Delayed { .. } => is_newer,
+                        State::Running { .. } => is_last,
+                        _ => false,
+                    }
                 })
             })
             .collect();
@@ -644,13 +653,18 @@ impl World {
                 matches!(job.state, State::Running { worker, .. } if worker == key),
                 "{handle}: was taken away"
             );
-            self.last_assigned
-                .insert(handle.job, (handle, Some(key), Some(worker)));
+            self.handed_out(handle, (Some(key), Some(worker)));
         }
         self.at(self.now + MS * 500, Happening::Beat(worker, key));
         for (handle, answer) in unreported {
             self.send(worker, handle, answer);
         }
+    }
+
+    fn handed_out(&mut self, handle: Handle, who: (Option<WorkerKey>, Option<usize>)) {
+        self.assigned.insert(handle, who);
+        let last = self.handed.entry(handle.job).or_default();
+        *last = handle.attempt.max(*last);
     }
 
     /// The worker's side knows at once, the engine's side later or by its silence.
@@ -695,8 +709,8 @@ impl World {
             Some(key) => {
                 let when = self.travel(worker, true);
                 self.at(when, Happening::ToEngine(key, handle, answer));
-                // A worker that is not sure says it again.
-                if self.random.chance(5) {
+                // A worker that is not sure says it again; but what it gives back it may have again by then.
+                if answer != Answer::Returned && self.random.chance(5) {
                     let when = self.travel(worker, true);
                     self.at(when, Happening::ToEngine(key, handle, answer));
                 }
@@ -779,15 +793,16 @@ impl World {
 
     fn engine_gets(&mut self, key: WorkerKey, handle: Handle, answer: Answer) {
         // The connection may have broken on the way.
+        let waits = self.waits_with(key, handle);
         let Some(held) = self.held.get_mut(&key) else {
             return;
         };
-        let last = self.last_assigned.get(&handle.job).copied();
-        // Another connection of the same worker, or another attempt, has no say.
+        let who = self.assigned.get(&handle).copied();
+        // Another worker, or an attempt that was superseded by one that has begun, has no say.
         let same_worker =
-            last.is_some_and(|(_, _, other)| other.is_some() && self.names.get(&key) == other.as_ref());
-        let counts =
-            last.is_some_and(|(last, ..)| last == handle) && same_worker && self.live.contains(&handle.job);
+            who.is_some_and(|(_, other)| other.is_some() && self.names.get(&key) == other.as_ref());
+        let begun = self.engine.job(handle.job).map_or(0, |job| job.attempt);
+        let counts = handle.attempt >= begun && same_worker && self.live.contains(&handle.job);
         let outcome = match answer {
             Answer::Complete => {
                 held.remove(&handle);
@@ -818,13 +833,19 @@ impl World {
                 assert!(counts, "{handle}: an answer that is stale was taken");
                 self.taken += 1;
             }
+            // The number is given again.
+            Ok(()) if answer == Answer::Returned && waits => {
+                self.assigned.remove(&handle);
+                self.handed.insert(handle.job, handle.attempt - 1);
+            }
             Ok(()) => {}
             Err(AnswerError::StaleAttempt) => {
                 self.stale += 1;
                 // An attempt that failed and waits for its next is still the last, and failed but once.
                 let fresh = counts
+                    && handle.attempt == begun
                     && answer == Answer::Complete
-                    && last.is_some_and(|(_, other, _)| other == Some(key));
+                    && who.is_some_and(|(other, _)| other == Some(key));
                 let running = self.state(handle.job) == "running";
                 assert!(!(fresh && running), "{handle}: an answer that counts was refused");
             }
@@ -832,6 +853,13 @@ impl World {
             Err(AnswerError::UnknownJob) if !self.known.contains(&handle.job) => {}
             Err(AnswerError::UnknownJob) => panic!("{handle}: the engine has lost this job"),
         }
+    }
+
+    /// Whether the job waits with the worker for this attempt.
+    fn waits_with(&self, key: WorkerKey, handle: Handle) -> bool {
+        self.engine.job(handle.job).is_some_and(|job| {
+            matches!(job.state, State::Prefetched { worker, attempt, .. } if (worker, attempt) == (key, handle.attempt))
+        })
     }
 
     fn take_outputs(&mut self, queued_before: &[JobId]) {
@@ -855,11 +883,9 @@ impl World {
                         "{handle}: handed out before those that it is after have completed"
                     );
                     let worker = self.names[&key];
-                    let now = (handle, Some(key), Some(worker));
-                    let previous = self.last_assigned.insert(handle.job, now);
                     let mut expected = Handle {
                         job: handle.job,
-                        attempt: previous.map_or(1, |(last, ..)| last.attempt + 1),
+                        attempt: self.handed.get(&handle.job).map_or(1, |last| last + 1),
                     };
                     let held = self
                         .held
@@ -876,6 +902,8 @@ impl World {
                         held.len() <= (sim.slots + sim.prefetch) as usize,
                         "over its slots"
                     );
+                    self.handed_out(handle, (Some(key), Some(worker)));
+                    self.recalled.remove(&handle);
                     let when = self.travel(worker, false);
                     self.at(when, Happening::ToWorker(worker, key, handle, Order::Process));
                     given.push((handle, worker));
@@ -923,11 +951,13 @@ impl World {
                     }
                     self.check_dependency(job, outcome, &result);
                     if outcome == Outcome::Completed {
-                        let (handle, ..) = self.last_assigned[&job];
+                        let attempt = self.engine.job(job).expect("known").attempt;
+                        let handle = Handle { job, attempt };
                         let right = format!("{handle} by ");
                         assert!(
                             result.starts_with(right.as_bytes()),
-                            "{job}: the result of another attempt"
+                            "{job}: the result of another attempt: {}, not {handle}",
+                            String::from_utf8_lossy(&result)
                         );
                     }
                 }
@@ -1009,7 +1039,8 @@ impl World {
         self.live.clear();
         self.untold.clear();
         self.ended.clear();
-        self.last_assigned.clear();
+        self.assigned.clear();
+        self.handed.clear();
         for (&id, row) in &journal.rows {
             match &row.state {
                 StoredState::Held
@@ -1025,8 +1056,7 @@ impl World {
                 let number =
                     |name: &std::sync::Arc<str>| name.trim_start_matches("worker").parse().expect("a number");
                 let (attempt, worker) = (row.attempt, row.worker.as_ref().map(number));
-                let handle = Handle { job: id, attempt };
-                self.last_assigned.insert(id, (handle, None, worker));
+                self.handed_out(Handle { job: id, attempt }, (None, worker));
             }
             self.engine.wait(id, Client(id.0)).expect("known");
         }
@@ -1204,11 +1234,11 @@ impl World {
                     queued += 1;
                     self.check_not_idle(id, &job.submission);
                 }
-                State::Prefetched { worker, .. } => {
+                State::Prefetched { worker, attempt, .. } => {
                     queued += 1;
                     let handle = Handle {
                         job: id,
-                        attempt: job.attempt,
+                        attempt: *attempt,
                     };
                     let worker = self.engine.worker(*worker).expect("connected");
                     assert!(worker.prefetched.contains(&handle), "{handle}: waits nowhere");
@@ -1232,13 +1262,14 @@ impl World {
         assert_eq!((queued, held), (counts.queued, counts.held));
         for (key, worker) in self.engine.workers() {
             // One that had some beforehand may have begun the next before it could tell the answer of the last.
-            let claimed = self.claimed.get(&key).filter(|_| worker.prefetch > 0);
+            let prefetch = self.workers[self.names[&key]].prefetch;
+            let claimed = self.claimed.get(&key).filter(|_| prefetch > 0);
             assert!(
                 worker.running.len() <= claimed.copied().unwrap_or(0).max(worker.slots as usize),
                 "{}: over its slots",
                 worker.name
             );
-            assert!(worker.prefetched.len() <= worker.prefetch as usize);
+            assert!(worker.prefetched.len() <= prefetch as usize);
             let sent = worker.running.iter().chain(&worker.prefetched);
             assert_eq!(self.held.get(&key), Some(&sent.copied().collect()));
             let silent = self.now - worker.heard;
@@ -1259,7 +1290,9 @@ impl World {
             let has = worker.running.len() + worker.prefetched.len();
             let has_room = match worker.state() {
                 WorkerState::Ready => true,
-                WorkerState::Busy => has < (worker.slots + worker.prefetch) as usize,
+                WorkerState::Busy => {
+                    worker.takes_beforehand() && has < (worker.slots + worker.prefetch) as usize
+                }
                 WorkerState::Suspect | WorkerState::Draining => false,
             };
             let idle = has_room && !self.paused && self.asked.is_none();

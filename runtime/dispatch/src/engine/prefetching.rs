@@ -5,7 +5,9 @@
 //! then a job is still queued. It keeps its place, its time has not begun, nothing of it is stored, and if the worker goes, no worker was
 //! lost to it.
 //!
-//! A job that is kept waiting so for longer than [`PATIENCE`] while another worker is free is recalled from the one for the other.
+//! A job that is kept waiting so for longer than [`PATIENCE`] while another worker is free is recalled from the one for the other. If it is kept waiting for
+//! longer than [`OVERTAKEN`] while another does what came after it, all that its worker has not begun is recalled, and it is sent nothing beforehand until it
+//! answers.
 use super::{AnswerError, Engine, Timer};
 use crate::class::{ClassId, Place};
 use crate::job::State;
@@ -18,6 +20,9 @@ use torhost_protocol::{Handle, JobId};
 /// How long a prefetched job waits before another worker may have it. Longer than a job takes that is worth prefetching.
 const PATIENCE: Duration = Duration::from_millis(5);
 
+/// How long it waits while jobs from behind it are handed out to others. Much longer, as it is usual to wait for a few others where all prefetch.
+const OVERTAKEN: Duration = Duration::from_millis(100);
+
 /// Which jobs are to be looked after.
 #[derive(Default)]
 pub(super) struct Prefetching {
@@ -28,8 +33,9 @@ pub(super) struct Prefetching {
 }
 
 impl Engine {
-    /// A worker gives an attempt back that it was sent beforehand and has not begun: because it was [recalled](Output::Recall), or because
-    /// it will not begin it. The job is where it was in its queue.
+    /// A worker gives an attempt back that it was sent beforehand and has not begun, as it was [recalled](Output::Recall). The job is where it was
+    /// in its queue, and its next attempt has that number. A worker that gives back what was not recalled is sent nothing beforehand from then on:
+    /// it would get it again at once.
     ///
     /// # Errors
     /// If the worker had not been sent it beforehand, or must have begun it.
@@ -37,6 +43,20 @@ impl Engine {
         self.heard(now, key);
         let was_there = self.take_prefetched(key, handle);
         if was_there {
+            if let Some(job) = self.jobs.get_mut(handle.job)
+                && let State::Prefetched {
+                    worker,
+                    attempt,
+                    is_recalled,
+                    ..
+                } = job.state
+                && (worker, attempt) == (key, handle.attempt)
+            {
+                job.handed = attempt - 1;
+                if !is_recalled && let Some(worker) = self.workers.get_mut(&key) {
+                    worker.prefetch = 0;
+                }
+            }
             let classes = self.put_back(key, [handle]);
             self.hand_out_all(now, &classes);
         }
@@ -51,7 +71,13 @@ impl Engine {
     /// Notes that a job was sent to a worker beforehand.
     pub(super) fn prefetched(&mut self, now: Duration, key: WorkerKey, handle: Handle, place: Place) {
         if let Some(job) = self.jobs.get_mut(handle.job) {
-            job.state = State::Prefetched { worker: key, place };
+            job.state = State::Prefetched {
+                worker: key,
+                attempt: handle.attempt,
+                since: now,
+                is_recalled: false,
+                place,
+            };
         }
         if let Some(worker) = self.workers.get_mut(&key) {
             worker.prefetched.push_back(handle);
@@ -62,20 +88,32 @@ impl Engine {
         }
     }
 
-    /// A worker begins the next of what it was sent beforehand, if it has a free slot.
-    pub(super) fn promote(&mut self, now: Duration, key: WorkerKey) {
+    /// A worker begins the next of what it was sent beforehand, if it has a free slot. Returns it if it is another attempt of the job that was just answered:
+    /// whether it can be claimed depends on the answer.
+    pub(super) fn promote(&mut self, now: Duration, key: WorkerKey, answered: JobId) -> Option<Handle> {
+        let mut again = None;
         while let Some(worker) = self.workers.get_mut(&key)
             && worker.running.len() < worker.slots as usize
             && let Some(handle) = worker.prefetched.pop_front()
         {
-            self.begun(now, key, handle);
+            worker.running.insert(handle);
+            // So it does if it was cancelled, or another has begun it meanwhile.
+            if handle.job == answered {
+                again = Some(handle);
+            } else {
+                self.claim(now, key, handle);
+            }
         }
+        again
     }
 
     /// A worker says something of an attempt. If it was sent that beforehand, it has begun, whatever came before.
     pub(super) fn begin_prefetched(&mut self, now: Duration, key: WorkerKey, handle: Handle) {
         if self.take_prefetched(key, handle) {
-            self.begun(now, key, handle);
+            if let Some(worker) = self.workers.get_mut(&key) {
+                worker.running.insert(handle);
+            }
+            self.claim(now, key, handle);
         }
     }
 
@@ -91,24 +129,10 @@ impl Engine {
         at.and_then(|at| worker.prefetched.remove(at)).is_some()
     }
 
-    /// An attempt that a worker was sent beforehand has a slot of its own now.
-    fn begun(&mut self, now: Duration, key: WorkerKey, handle: Handle) {
-        if let Some(worker) = self.workers.get_mut(&key) {
-            worker.running.insert(handle);
-        }
-        // If it was cancelled or given to another meanwhile, it takes up the slot none the less.
-        if self.is_prefetched(key, handle) {
-            self.unstick(handle.job);
-            self.counts.queued -= 1;
-            self.run(now, handle.job, key);
-        }
-    }
-
     /// Whether the job waits with this worker, for this attempt.
     fn is_prefetched(&self, key: WorkerKey, handle: Handle) -> bool {
         self.jobs.get(handle.job).is_some_and(|job| {
-            job.attempt == handle.attempt
-                && matches!(job.state, State::Prefetched { worker, .. } if worker == key)
+            matches!(job.state, State::Prefetched { worker, attempt, .. } if (worker, attempt) == (key, handle.attempt))
         })
     }
 
@@ -130,23 +154,43 @@ impl Engine {
 
     /// Asks a worker for all that it was sent beforehand.
     pub(super) fn recall_all(&mut self, key: WorkerKey) {
-        if let Some(worker) = self.workers.get(&key) {
-            let recalls = worker
-                .prefetched
-                .iter()
-                .map(|&handle| Output::Recall { worker: key, handle });
-            self.outputs.extend(recalls);
+        let Some(worker) = self.workers.get(&key) else {
+            return;
+        };
+        for handle in worker.prefetched.clone() {
+            if self.is_prefetched(key, handle) {
+                self.recall(handle.job);
+            } else {
+                self.outputs.push_back(Output::Recall { worker: key, handle });
+            }
         }
     }
 
-    fn recall(&mut self, id: JobId) {
-        if let Some((worker, handle)) = self.with_worker(id) {
-            self.outputs.push_back(Output::Recall { worker, handle });
+    /// Asks for a job, if it waits with a worker: once.
+    pub(super) fn recall(&mut self, id: JobId) {
+        if let Some(job) = self.jobs.get_mut(id)
+            && let State::Prefetched {
+                worker,
+                attempt,
+                is_recalled: is_recalled @ false,
+                ..
+            } = &mut job.state
+        {
+            *is_recalled = true;
+            let handle = Handle {
+                job: id,
+                attempt: *attempt,
+            };
+            self.outputs.push_back(Output::Recall {
+                worker: *worker,
+                handle,
+            });
+            self.unstick(id);
         }
     }
 
-    /// A prefetched job is that no more.
-    fn unstick(&mut self, id: JobId) {
+    /// A prefetched job waits for nobody to ask for it.
+    pub(super) fn unstick(&mut self, id: JobId) {
         if let Some(job) = self.jobs.get(id)
             && let State::Prefetched { place, .. } = job.state
             && let Some(class) = self.classes.get_mut(&job.class)
@@ -168,8 +212,13 @@ impl Engine {
         {
             self.prefetching.sent.pop_front();
             if let Some(job) = self.jobs.get(handle.job)
-                && let State::Prefetched { place, .. } = job.state
-                && job.attempt == handle.attempt
+                && let State::Prefetched {
+                    attempt,
+                    place,
+                    is_recalled: false,
+                    ..
+                } = job.state
+                && attempt == handle.attempt
                 && let Some(class) = self.classes.get_mut(&job.class)
             {
                 class.stuck.insert(place, handle.job);
@@ -202,7 +251,8 @@ impl Engine {
         is_more
     }
 
-    /// A worker has a free slot, and nothing waits for it: it may have what another has kept waiting.
+    /// A worker has got what there was for it. If it has a free slot left, it may have what another has kept waiting; and if there was enough, what has long been
+    /// overtaken by that is to come first.
     pub(super) fn recall_for(&mut self, now: Duration, key: WorkerKey) {
         let is_stuck = |id: &ClassId| self.classes.get(id).is_some_and(|class| !class.stuck.is_empty());
         let Some(worker) = self.workers.get(&key) else {
@@ -215,6 +265,23 @@ impl Engine {
             let is_more = stuck.next().is_some();
             if (self.recall_stuck(class, 1) || is_more) && self.prefetching.looks_at.is_none() {
                 self.look_at(now.saturating_add(PATIENCE));
+            }
+            return;
+        }
+        let overtaken = worker.classes.iter().find_map(|id| {
+            let class = self.classes.get(id)?;
+            let (place, &job) = class.stuck.first_key_value()?;
+            let State::Prefetched { worker, since, .. } = self.jobs.get(job)?.state else {
+                return None;
+            };
+            let waits = worker != key && since.saturating_add(OVERTAKEN) <= now;
+            (waits && place < class.head()?.0).then_some(worker)
+        });
+        if let Some(slow) = overtaken.filter(|_| !self.paused) {
+            self.unlist(slow);
+            self.recall_all(slow);
+            if let Some(slow) = self.workers.get_mut(&slow) {
+                slow.is_behind = true;
             }
         }
     }

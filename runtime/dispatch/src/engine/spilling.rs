@@ -165,7 +165,7 @@ impl Engine {
 
     fn can_be_spilled(&self, id: JobId) -> bool {
         self.jobs.get(id).is_some_and(|job| {
-            job.attempt == 0
+            job.handed == 0
                 && job.record <= self.spilling.written
                 && job.submission.deadline.is_none()
                 && self.asked != Some(id)
