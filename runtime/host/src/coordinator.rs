@@ -503,6 +503,11 @@ impl Coordinator {
         self.act(io);
     }
 
+    /// For how long a worker may be silent.
+    pub(crate) fn health_check(&self) -> Duration {
+        self.engine.config().health_check_interval
+    }
+
     /// Does what the engine wants done.
     fn act(&mut self, io: &mut Io) {
         while let Some(output) = self.engine.poll_output() {
@@ -796,7 +801,7 @@ impl Service for Coordinator {
             "nothing was heard for {seconds:.1} s, as this process was stopped or too busy: no worker is taken for silent for that"
         );
         // Those who have given up their connections meanwhile will have others.
-        self.absent_until = Some(io.now() + self.engine.config().health_check_interval);
+        self.absent_until = Some(io.now() + self.health_check());
         let now = self.now(io);
         for (&worker, _) in self.links.iter() {
             if self

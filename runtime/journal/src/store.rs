@@ -6,7 +6,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use torhost_dispatch::Stored;
@@ -163,6 +163,7 @@ impl Store {
     /// # Errors
     /// All of [`Error`] but damage further inside, which [`Store::jobs`] finds.
     pub fn open(path: &Path, access: Access) -> Result<Store, Error> {
+        let path = &real(path, access)?;
         let lock = match access {
             Access::Read if !path.exists() => return Err(Error::Missing(path.into())),
             Access::Read | Access::Again => None,
@@ -580,6 +581,24 @@ fn write_again(log: &Path) -> Result<(), Error> {
         path: log.into(),
         reason: error.to_string(),
     })
+}
+
+/// The path of a database that SQLite's log and the lock lie beside, whatever links lead to it.
+fn real(path: &Path, access: Access) -> Result<PathBuf, Error> {
+    let target = || Some(path.parent()?.join(std::fs::read_link(path).ok()?));
+    let real = std::fs::canonicalize(path).ok().or_else(target);
+    let real = real.unwrap_or_else(|| path.to_owned());
+    match std::fs::metadata(&real) {
+        // Whoever opens it by the other name has another log.
+        Ok(file) if file.nlink() > 1 && access == Access::Write => Err(Error::Open {
+            path: path.to_owned(),
+            reason: format!(
+                "the file has {} names, as hard links; remove all but one",
+                file.nlink()
+            ),
+        }),
+        _ => Ok(real),
+    }
 }
 
 /// Makes the folder of a database that is not there yet, so that it outlives a power failure.

@@ -293,7 +293,7 @@ pub const SETTINGS: &[Setting] = &[
         "max_pending",
         Kind::Size(KIB, TIB),
         "16MiB",
-        "What one connection may leave unread before it is cut.",
+        "What one connection may leave unread while it takes nothing for 5 s, before it is cut. 16 times as much is too much at any time.",
     ),
     setting(
         "policy limits",

@@ -1,4 +1,4 @@
-//! The balancing policy of a script: which of the free workers gets a job.
+//! The balancing policy of a script: which of the workers that have room gets a job.
 use super::Coordinator;
 use super::hooks::Question;
 use crate::reactor::Io;
@@ -14,6 +14,7 @@ struct Candidate {
     name: Arc<str>,
     slots: u32,
     running: usize,
+    prefetched: usize,
     capabilities: Vec<String>,
     weight: u32,
     completed: u64,
@@ -27,6 +28,7 @@ impl Candidate {
             ("name", Obj::from(&*self.name)),
             ("slots", Obj::from(self.slots)),
             ("running", Obj::from(self.running)),
+            ("prefetched", Obj::from(self.prefetched)),
             ("capabilities", Obj::list(&self.capabilities)),
             ("weight", Obj::from(self.weight)),
             ("completed", Obj::from(self.completed)),
@@ -85,6 +87,7 @@ impl Coordinator {
                 name: worker.name.clone(),
                 slots: worker.slots,
                 running: worker.running.len(),
+                prefetched: worker.prefetched.len(),
                 capabilities: link.capabilities.clone(),
                 weight: link.weight,
                 completed: worker.completed,

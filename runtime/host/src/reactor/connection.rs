@@ -4,6 +4,7 @@ use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::time::Instant;
 use torhost_protocol::LineBuffer;
 
 /// The socket under a connection.
@@ -25,6 +26,8 @@ pub(super) struct Connection {
     pub(super) output: Vec<u8>,
     /// How much of `output` is written.
     pub(super) written: usize,
+    /// When the other side last took something of it, or there last was nothing to take.
+    pub(super) taken: Instant,
     /// Whether it is on the list of those to be written to.
     pub(super) dirty: bool,
     /// To be closed once its output is written; what it says no longer matters.
@@ -62,6 +65,7 @@ impl Connection {
             left: Vec::new(),
             output: Vec::new(),
             written: 0,
+            taken: Instant::now(),
             dirty: false,
             closing: false,
             read_closed: false,

@@ -39,9 +39,14 @@ pub(crate) struct Conn(pub(crate) u64);
 pub(crate) struct Limits {
     /// The longest line, in bytes, without its end.
     pub(crate) max_line: usize,
-    /// How many bytes may be unread by the other side before the connection is cut.
+    /// How many bytes the other side may leave unread for [`UNREAD`], or [`AT_ONCE`] times as many for a moment, before the connection is cut.
     pub(crate) max_pending: usize,
 }
+
+/// How long more than [`Limits::max_pending`] bytes may be unread while nothing of them is taken.
+const UNREAD: Duration = Duration::from_secs(5);
+/// How many times as many may be unread: large jobs or results that come together are no reason to cut one who reads.
+const AT_ONCE: usize = 16;
 
 /// What has happened, for a service to be told.
 pub(super) enum Happening {
@@ -289,10 +294,18 @@ impl Io {
         if connection.output.capacity() == 0 {
             connection.output = self.spare.pop().unwrap_or_default();
         }
+        if connection.unwritten() == 0 {
+            connection.taken = self.now;
+        }
         write(&mut connection.output);
-        if connection.unwritten() > connection.max_pending {
-            let reason = format!("more than {} bytes unread", connection.max_pending);
-            self.fail(conn, reason);
+        let (unwritten, most) = (connection.unwritten(), connection.max_pending);
+        if unwritten > most
+            && (unwritten / AT_ONCE > most || self.now.saturating_duration_since(connection.taken) > UNREAD)
+        {
+            self.fail(
+                conn,
+                format!("{unwritten} bytes unread, and more than {most} are too many"),
+            );
         } else {
             self.mark_dirty(conn);
         }
@@ -517,16 +530,22 @@ impl Io {
 
     /// Writes what a connection was sent, if there is something new, now and not at the end of the turn.
     pub(crate) fn write(&mut self, conn: Conn) {
+        let now = self.now;
         let Some(connection) = self.connection(conn) else {
             return;
         };
         if !std::mem::take(&mut connection.dirty) {
             return;
         }
+        let before = connection.unwritten();
         if let Progress::End(reason) = connection.write() {
             return self.fail(conn, reason);
         }
-        if connection.unwritten() > 0 {
+        let unwritten = connection.unwritten();
+        if unwritten > 0 {
+            if unwritten < before {
+                connection.taken = now;
+            }
             return;
         }
         let mut output = std::mem::take(&mut connection.output);

@@ -39,7 +39,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
            | `-max-losses` | how many workers may be lost while they have a job, before it fails | 3 |\n\
            | `-max-connections` | connections open at once | 100000 |\n\
            | `-max-line` | the longest line, in bytes | 1048576 |\n\
-           | `-max-pending` | what a connection may leave unread, in bytes, before it is closed | 16777216 |\n\
+           | `-max-pending` | what a connection may leave unread, in bytes, while it takes nothing for 5 s, before it is closed; 16 times as much is too much at any time | 16777216 |\n\
            | `-max-queued` | jobs that wait | 1000000 |\n\
            | `-max-resident` | queued jobs that are in memory whole; the others are in the database until their turn comes | 100000 |\n\
            | `-keep` | ended jobs that are remembered | 10000 |\n\
@@ -72,8 +72,9 @@ pub(super) const COMMANDS: &[Command] = &[Command {
            Events are those of `WATCH`: `submitted assigned progress completed failed retried requeued cancelled expired worker-up \
            worker-down worker-suspect`. The dict has `event` and `time_ms`, and what applies of `job worker attempt reason percent note`; \
            that of a job that has ended has its `result`. If the script falls behind by 100,000 events, further ones are lost until it has caught up.\n\n\
-           A policy in Tcl is called with a list of the workers that are free and have what the job requires, each a dict with `name slots \
-           running capabilities weight completed failed silent_ms`, and a dict of the job: `id data priority requires attempt`, and \
+           A policy in Tcl is called with a list of the workers that have what the job requires and a free slot, or, if none has, room for a job \
+           [beforehand](../workers.md#short-jobs), each a dict with `name slots \
+           running prefetched capabilities weight completed failed silent_ms`, and a dict of the job: `id data priority requires attempt`, and \
            `affinity` if it has one. It returns the name of one of them. If that one is free no more, or there is none of that name (which the log tells, once a minute), or \
            the policy fails (which goes to `interp bgerror`), the next in turn gets the job. One job is asked about at a time, in the \
            order of the queue, so that a busy script delays all jobs; what a job costs grows with the number of workers that are free.",
@@ -107,7 +108,7 @@ fn serve(interp: &Interp, args: &[Obj]) -> Result<Obj> {
     let listeners = take_options(OPTIONS, interp, args, USAGE, &known.concat(), |option, value| {
         Ok(engine.take(interp, option, value)? || serving.take(interp, option, value)?)
     })?;
-    let (serving, addresses) = serving.addresses()?;
+    let (serving, addresses) = serving.addresses(engine.health_check())?;
     let coordinator = reactor::add(engine.coordinator()?);
     let bound = listen(interp, coordinator, serving, addresses, listeners);
     if bound.is_err() {

@@ -457,7 +457,8 @@ fn serve(interp: &Interp, dispatch: &Dispatch, args: &[Obj]) -> Result<Obj> {
         }
         serving.take(interp, option, value)
     })?;
-    let (serving, addresses) = serving.addresses()?;
+    let health_check = dispatch.call(|coordinator, _| coordinator.health_check())?;
+    let (serving, addresses) = serving.addresses(health_check)?;
     listen(interp, dispatch.0, serving, addresses, listeners)
 }
 

@@ -7,6 +7,7 @@ use crate::coordinator::{
 use crate::reactor::Limits;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
+use std::time::Duration;
 use torhost_dispatch::{Config, Detection, Policy};
 use torhost_journal::{Error as JournalError, Sync};
 use torhost_protocol::SubmitOptions;
@@ -204,6 +205,11 @@ impl EngineSettings {
         };
         (config, self.chooser)
     }
+
+    /// For how long a worker may be silent.
+    pub(super) fn health_check(&self) -> Duration {
+        self.config.health_check_interval
+    }
 }
 
 /// The settings of serving, and where.
@@ -213,6 +219,7 @@ pub(super) struct ServingSettings {
     host: Option<String>,
     /// Whether the topology's schedules are run here, if that was said.
     runs_schedules: Option<bool>,
+    heartbeat: Option<Duration>,
     serving: Serving,
 }
 
@@ -252,6 +259,7 @@ impl ServingSettings {
             port: None,
             host: None,
             runs_schedules: None,
+            heartbeat: None,
             serving: Serving {
                 heartbeat: heartbeat_interval.0,
                 limits: Limits {
@@ -272,7 +280,7 @@ impl ServingSettings {
         match option.to_text_lossy().as_str() {
             "-port" => self.port = Some(options.whole(option, value, 0, u64::from(u16::MAX))? as u16),
             "-address" => self.host = Some(value.to_text()?),
-            "-heartbeat" => serving.heartbeat = options.duration(option, value, 10)?,
+            "-heartbeat" => self.heartbeat = Some(options.duration(option, value, 10)?),
             "-max-connections" => {
                 serving.max_connections = options.whole(option, value, 1, 1_000_000)? as usize;
             }
@@ -287,11 +295,14 @@ impl ServingSettings {
         Ok(true)
     }
 
-    /// How to serve, and at which addresses: those that were given, or else the own node's.
+    /// How to serve, and at which addresses: those that were given, or else the own node's. Workers beat often enough for the health check, where
+    /// it is not said how often.
     ///
     /// # Errors
     /// No port; a host that is not known; a node that cannot be told, if it matters for who runs the schedules.
-    pub(super) fn addresses(mut self) -> Result<(Serving, Vec<SocketAddr>)> {
+    pub(super) fn addresses(mut self, health_check: Duration) -> Result<(Serving, Vec<SocketAddr>)> {
+        let often = self.serving.heartbeat.min(health_check / 3);
+        self.serving.heartbeat = self.heartbeat.unwrap_or(often);
         self.serving.schedules = schedules(self.runs_schedules)?;
         let node = match (&self.host, self.port) {
             (Some(_), Some(_)) => None,

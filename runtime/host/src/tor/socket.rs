@@ -35,7 +35,7 @@ pub(super) const COMMANDS: &[Command] = &[
                | `-max-connections` | connections at once; one more is closed at once. A connection counts until the script was told of its \
                end | 10000 |\n\
                | `-max-line` | the longest line, in bytes; a longer one closes the connection | 1048576 |\n\
-               | `-max-pending` | what the other side may leave unread, in bytes, before the connection is closed | 16777216 |\n\n\
+               | `-max-pending` | what the other side may leave unread, in bytes, while it takes nothing for 5 s, before the connection is closed; 16 times as much is too much at any time | 16777216 |\n\n\
                While the script computes, at most 256 KiB of lines of a connection wait for it (a line counts 256 bytes more than \
                it has); the rest stays unread, so that the other side has to wait. When the interpreter is deleted, its \
                listeners and connections are closed.\n\n\

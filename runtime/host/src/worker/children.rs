@@ -106,6 +106,24 @@ impl Worker {
             };
             self.answered(io, slot, number, answer);
         }
+        if is_new && !self.is_able() {
+            self.unable(io);
+        }
+    }
+
+    /// Whether there is an executor that does a job, or could.
+    pub(super) fn is_able(&self) -> bool {
+        self.program.is_none() || !self.idle.is_empty() || self.slots.iter().any(|slot| slot.job.is_some())
+    }
+
+    /// No process comes up: others are to have the jobs, until one does.
+    fn unable(&mut self, io: &mut Io) {
+        if let Link::Up { conn, .. } | Link::Connecting(conn, _) = self.link {
+            log::error!("no executor's process comes up: the script ends before tor::worker serve");
+            io.close(conn);
+            self.waiting.clear();
+            self.lost(io, "there is no executor");
+        }
     }
 
     /// When a process is to be killed or started next.

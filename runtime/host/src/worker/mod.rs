@@ -691,8 +691,10 @@ impl Service for Worker {
             log::warn!("not drained in time");
             self.held = None;
         }
+        let is_able = self.is_able();
         match &mut self.link {
             Link::Closed(last) if last.is_none_or(|conn| io.unwritten(conn) == 0) => self.held = None,
+            Link::Waiting(until) if *until <= now && !is_able => *until = now + RESTART_WAIT,
             Link::Waiting(until) if *until <= now => self.connect(io),
             Link::Connecting(conn, until) if *until <= now => {
                 io.close(*conn);
