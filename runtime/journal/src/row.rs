@@ -1,7 +1,7 @@
 //! A job as a row.
 use crate::store::Error;
 use rusqlite::types::{Type, ValueRef};
-use rusqlite::{CachedStatement, Connection, Row, Statement};
+use rusqlite::{CachedStatement, Connection, Row, Statement, ToSql};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -185,6 +185,24 @@ fn list<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<(
 /// How many jobs one statement appends. Beginning and ending a statement costs as much as a row or two.
 const TOGETHER: [usize; 3] = [16, 4, 1];
 
+/// A statement whose parameters are given one after the other.
+struct Binding<'a, 'db> {
+    statement: &'a mut Statement<'db>,
+    bound: usize,
+}
+
+impl<'a, 'db> Binding<'a, 'db> {
+    fn of(statement: &'a mut Statement<'db>) -> Binding<'a, 'db> {
+        Binding { statement, bound: 0 }
+    }
+
+    /// Made for each type of value, so that nothing is left to find out about it each time.
+    fn next(&mut self, value: impl ToSql) -> rusqlite::Result<()> {
+        self.bound += 1;
+        self.statement.raw_bind_parameter(self.bound, value)
+    }
+}
+
 /// Whether nothing particular was asked for and nothing has gone wrong, as it is with nearly all jobs.
 pub(crate) fn is_plain(job: &Stored) -> bool {
     matches!(job, Stored {
@@ -219,8 +237,19 @@ pub(crate) fn append(db: &Connection, jobs: &[Stored]) -> rusqlite::Result<()> {
         }
         let mut statement = db.prepare_cached(&append_sql(rows))?;
         while let Some((these, others)) = left.split_at_checked(rows) {
-            for (n, job) in these.iter().enumerate() {
-                bind_plain(&mut statement, n * PLAIN_COLUMNS, job, &mut check)?;
+            let mut binding = Binding::of(&mut statement);
+            for job in these {
+                let changing = Changing::of(job);
+                binding.next(changing.state)?;
+                binding.next(job.rank as i64)?;
+                binding.next(changing.ended)?;
+                binding.next(job.attempt)?;
+                binding.next(job.worker.as_deref())?;
+                binding.next(changing.check(&mut check, job))?;
+                binding.next(micros(job.submitted))?;
+                binding.next(submission_check(&mut check, job.id, &job.submission, None, None))?;
+                binding.next(&*job.submission.data)?;
+                binding.next(result(job))?;
             }
             statement.raw_execute()?;
             left = others;
@@ -239,75 +268,47 @@ fn append_sql(rows: usize) -> String {
     )
 }
 
-/// How many of the columns that [`append_sql`] names are bound.
-const PLAIN_COLUMNS: usize = 10;
-
-fn bind_plain(
-    statement: &mut Statement<'_>,
-    at: usize,
-    job: &Stored,
-    check: &mut Check,
-) -> rusqlite::Result<()> {
-    let changing = Changing::of(job);
-    statement.raw_bind_parameter(at + 1, changing.state)?;
-    statement.raw_bind_parameter(at + 2, job.rank as i64)?;
-    statement.raw_bind_parameter(at + 3, changing.ended)?;
-    statement.raw_bind_parameter(at + 4, job.attempt)?;
-    statement.raw_bind_parameter(at + 5, job.worker.as_deref())?;
-    statement.raw_bind_parameter(at + 6, changing.check(check, job))?;
-    statement.raw_bind_parameter(at + 7, micros(job.submitted))?;
-    let submission_check = submission_check(check, job.id, &job.submission, None, None);
-    statement.raw_bind_parameter(at + 8, submission_check)?;
-    statement.raw_bind_parameter(at + 9, &*job.submission.data)?;
-    statement.raw_bind_parameter(at + 10, result(job))
-}
-
 /// Adds the job, or changes what is kept of it.
 pub(crate) fn write(statement: &mut CachedStatement<'_>, job: &Stored, is_new: bool) -> rusqlite::Result<()> {
     let changing = Changing::of(job);
     let mut check = Check::new();
-    let statement: &mut Statement<'_> = statement;
-    let mut at = 0;
-    let mut bind = |value: &dyn rusqlite::ToSql| {
-        at += 1;
-        statement.raw_bind_parameter(at, value)
-    };
-    bind(&(job.id.0 as i64))?;
-    bind(&changing.state)?;
-    bind(&(job.rank as i64))?;
-    bind(&changing.due)?;
-    bind(&changing.ended)?;
-    bind(&job.attempt)?;
-    bind(&job.failures)?;
-    bind(&job.failed_attempt)?;
-    bind(&job.losses)?;
-    bind(&job.worker.as_deref())?;
-    bind(&job.info.as_deref())?;
-    bind(&changing.check(&mut check, job))?;
-    bind(&result(job))?;
-    bind(&micros(job.submitted))?;
+    let mut binding = Binding::of(statement);
+    binding.next(job.id.0 as i64)?;
+    binding.next(changing.state)?;
+    binding.next(job.rank as i64)?;
+    binding.next(changing.due)?;
+    binding.next(changing.ended)?;
+    binding.next(job.attempt)?;
+    binding.next(job.failures)?;
+    binding.next(job.failed_attempt)?;
+    binding.next(job.losses)?;
+    binding.next(job.worker.as_deref())?;
+    binding.next(job.info.as_deref())?;
+    binding.next(changing.check(&mut check, job))?;
+    binding.next(result(job))?;
+    binding.next(micros(job.submitted))?;
     if is_new {
         let submission = &job.submission;
         let requires = json(submission.requires.clone());
         let after = json(submission.after.iter().map(|job| job.0).collect());
-        bind(&submission.priority)?;
-        bind(&requires)?;
-        bind(&some_micros(submission.delay))?;
-        bind(&submission.timeout.map(micros))?;
-        bind(&submission.deadline.map(micros))?;
-        bind(&submission.attempts)?;
-        bind(&submission.key)?;
-        bind(&submission.affinity)?;
-        bind(&after)?;
-        bind(&some_micros(submission.not_before))?;
-        bind(&submission_check(
+        binding.next(submission.priority)?;
+        binding.next(requires.as_deref())?;
+        binding.next(some_micros(submission.delay))?;
+        binding.next(submission.timeout.map(micros))?;
+        binding.next(submission.deadline.map(micros))?;
+        binding.next(submission.attempts)?;
+        binding.next(submission.key.as_deref())?;
+        binding.next(submission.affinity.as_deref())?;
+        binding.next(after.as_deref())?;
+        binding.next(some_micros(submission.not_before))?;
+        binding.next(submission_check(
             &mut check,
             job.id,
             submission,
             requires.as_deref(),
             after.as_deref(),
         ))?;
-        bind(&&*submission.data)?;
+        binding.next(&*submission.data)?;
     }
     statement.raw_execute().map(drop)
 }
