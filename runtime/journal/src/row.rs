@@ -1,7 +1,7 @@
 //! A job as a row.
 use crate::store::Error;
 use rusqlite::types::{Type, ValueRef};
-use rusqlite::{CachedStatement, Row, Statement};
+use rusqlite::{CachedStatement, Connection, Row, Statement, ToSql};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -48,7 +48,7 @@ pub(crate) fn state_number(state: State) -> i64 {
     }
 }
 
-/// A checksum over fields, each with its length, so that none can pass into its neighbour.
+/// A checksum over fields, each with its length, so that none can pass into its neighbour. One is made for many rows.
 struct Check {
     /// Short fields are gathered, since each call costs more than their bytes.
     gathered: Vec<u8>,
@@ -82,9 +82,11 @@ impl Check {
         }
     }
 
-    fn sum(mut self) -> i64 {
+    /// That over the fields since the last one.
+    fn sum(&mut self) -> i64 {
         self.sum.update(&self.gathered);
-        self.sum.finalize().into()
+        self.gathered.clear();
+        std::mem::take(&mut self.sum).finalize().into()
     }
 }
 
@@ -109,8 +111,7 @@ impl Changing {
         }
     }
 
-    fn check(&self, job: &Stored) -> i64 {
-        let mut check = Check::new();
+    fn check(&self, check: &mut Check, job: &Stored) -> i64 {
         check.number(job.id.0 as i64);
         check.number(self.state);
         check.number(job.rank as i64);
@@ -134,8 +135,13 @@ fn result(job: &Stored) -> Option<&[u8]> {
     }
 }
 
-fn submission_check(id: JobId, submission: &Submission, requires: Option<&str>, after: Option<&str>) -> i64 {
-    let mut check = Check::new();
+fn submission_check(
+    check: &mut Check,
+    id: JobId,
+    submission: &Submission,
+    requires: Option<&str>,
+    after: Option<&str>,
+) -> i64 {
     check.number(id.0 as i64);
     check.number(i64::from(submission.priority));
     check.bytes(requires.map(str::as_bytes));
@@ -176,51 +182,133 @@ fn list<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<(
     Ok((text, list.unwrap_or_default()))
 }
 
+/// How many jobs one statement appends. Beginning and ending a statement costs as much as a row or two.
+const TOGETHER: [usize; 3] = [16, 4, 1];
+
+/// A statement whose parameters are given one after the other.
+struct Binding<'a, 'db> {
+    statement: &'a mut Statement<'db>,
+    bound: usize,
+}
+
+impl<'a, 'db> Binding<'a, 'db> {
+    fn of(statement: &'a mut Statement<'db>) -> Binding<'a, 'db> {
+        Binding { statement, bound: 0 }
+    }
+
+    /// Made for each type of value, so that nothing is left to find out about it each time.
+    fn next(&mut self, value: impl ToSql) -> rusqlite::Result<()> {
+        self.bound += 1;
+        self.statement.raw_bind_parameter(self.bound, value)
+    }
+}
+
+/// Whether nothing particular was asked for and nothing has gone wrong, as it is with nearly all jobs.
+pub(crate) fn is_plain(job: &Stored) -> bool {
+    matches!(job, Stored {
+        submission: Submission {
+            data: _,
+            priority: 0,
+            requires,
+            after,
+            delay: Duration::ZERO,
+            not_before: Duration::ZERO,
+            timeout: None,
+            deadline: None,
+            attempts: None,
+            key: None,
+            affinity: None,
+        },
+        failures: 0,
+        failed_attempt: 0,
+        losses: 0,
+        info: None,
+        ..
+    } if requires.is_empty() && after.is_empty() && !matches!(job.state, StoredState::Delayed { .. }))
+}
+
+/// Adds jobs that are plain and have the very numbers that SQLite gives to the next rows, which it need not look for then.
+pub(crate) fn append(db: &Connection, jobs: &[Stored]) -> rusqlite::Result<()> {
+    let mut check = Check::new();
+    let mut left = jobs;
+    for rows in TOGETHER {
+        if left.len() < rows {
+            continue;
+        }
+        let mut statement = db.prepare_cached(&append_sql(rows))?;
+        while let Some((these, others)) = left.split_at_checked(rows) {
+            let mut binding = Binding::of(&mut statement);
+            for job in these {
+                let changing = Changing::of(job);
+                binding.next(changing.state)?;
+                binding.next(job.rank as i64)?;
+                binding.next(changing.ended)?;
+                binding.next(job.attempt)?;
+                binding.next(job.worker.as_deref())?;
+                binding.next(changing.check(&mut check, job))?;
+                binding.next(micros(job.submitted))?;
+                binding.next(submission_check(&mut check, job.id, &job.submission, None, None))?;
+                binding.next(&*job.submission.data)?;
+                binding.next(result(job))?;
+            }
+            statement.raw_execute()?;
+            left = others;
+        }
+    }
+    Ok(())
+}
+
+/// Columns that are not named are null. Without `or fail` SQLite would keep a copy of each page, to take back a statement that fails half-way;
+/// the whole transaction is taken back then.
+fn append_sql(rows: usize) -> String {
+    let values = ["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0)"; TOGETHER[0]][..rows].join(", ");
+    format!(
+        "insert or fail into job (state, rank, ended, attempt, worker, state_check, submitted, submission_check, data, result, \
+         failures, failed_attempt, losses, priority) values {values}"
+    )
+}
+
 /// Adds the job, or changes what is kept of it.
 pub(crate) fn write(statement: &mut CachedStatement<'_>, job: &Stored, is_new: bool) -> rusqlite::Result<()> {
     let changing = Changing::of(job);
-    let check = changing.check(job);
-    let statement: &mut Statement<'_> = statement;
-    let mut at = 0;
-    let mut bind = |value: &dyn rusqlite::ToSql| {
-        at += 1;
-        statement.raw_bind_parameter(at, value)
-    };
-    bind(&(job.id.0 as i64))?;
-    bind(&changing.state)?;
-    bind(&(job.rank as i64))?;
-    bind(&changing.due)?;
-    bind(&changing.ended)?;
-    bind(&job.attempt)?;
-    bind(&job.failures)?;
-    bind(&job.failed_attempt)?;
-    bind(&job.losses)?;
-    bind(&job.worker.as_deref())?;
-    bind(&job.info.as_deref())?;
-    bind(&check)?;
-    bind(&result(job))?;
-    bind(&micros(job.submitted))?;
+    let mut check = Check::new();
+    let mut binding = Binding::of(statement);
+    binding.next(job.id.0 as i64)?;
+    binding.next(changing.state)?;
+    binding.next(job.rank as i64)?;
+    binding.next(changing.due)?;
+    binding.next(changing.ended)?;
+    binding.next(job.attempt)?;
+    binding.next(job.failures)?;
+    binding.next(job.failed_attempt)?;
+    binding.next(job.losses)?;
+    binding.next(job.worker.as_deref())?;
+    binding.next(job.info.as_deref())?;
+    binding.next(changing.check(&mut check, job))?;
+    binding.next(result(job))?;
+    binding.next(micros(job.submitted))?;
     if is_new {
         let submission = &job.submission;
         let requires = json(submission.requires.clone());
         let after = json(submission.after.iter().map(|job| job.0).collect());
-        bind(&submission.priority)?;
-        bind(&requires)?;
-        bind(&some_micros(submission.delay))?;
-        bind(&submission.timeout.map(micros))?;
-        bind(&submission.deadline.map(micros))?;
-        bind(&submission.attempts)?;
-        bind(&submission.key)?;
-        bind(&submission.affinity)?;
-        bind(&after)?;
-        bind(&some_micros(submission.not_before))?;
-        bind(&submission_check(
+        binding.next(submission.priority)?;
+        binding.next(requires.as_deref())?;
+        binding.next(some_micros(submission.delay))?;
+        binding.next(submission.timeout.map(micros))?;
+        binding.next(submission.deadline.map(micros))?;
+        binding.next(submission.attempts)?;
+        binding.next(submission.key.as_deref())?;
+        binding.next(submission.affinity.as_deref())?;
+        binding.next(after.as_deref())?;
+        binding.next(some_micros(submission.not_before))?;
+        binding.next(submission_check(
+            &mut check,
             job.id,
             submission,
             requires.as_deref(),
             after.as_deref(),
         ))?;
-        bind(&&*submission.data)?;
+        binding.next(&*submission.data)?;
     }
     statement.raw_execute().map(drop)
 }
@@ -287,9 +375,15 @@ fn parse(row: &Row<'_>, id: JobId) -> rusqlite::Result<Option<Stored>> {
         info: row.get(10)?,
         submission,
     };
-    let is_whole = Changing::of(&job).check(&job) == row.get::<_, i64>(11)?
-        && submission_check(id, &job.submission, requires.as_deref(), after.as_deref())
-            == row.get::<_, i64>(21)?;
+    let mut check = Check::new();
+    let is_whole = Changing::of(&job).check(&mut check, &job) == row.get::<_, i64>(11)?
+        && submission_check(
+            &mut check,
+            id,
+            &job.submission,
+            requires.as_deref(),
+            after.as_deref(),
+        ) == row.get::<_, i64>(21)?;
     Ok(is_whole.then_some(job))
 }
 

@@ -388,16 +388,15 @@ impl Store {
         let transaction = self
             .db
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut last_job = self.last_job;
         let batches = self.batches + 1;
+        let known = batch.jobs.partition_point(|job| job.id.0 <= self.last_job);
+        let (changed, new) = batch.jobs.split_at(known);
         {
-            let mut insert = transaction.prepare_cached(INSERT)?;
             let mut update = transaction.prepare_cached(UPDATE)?;
-            for job in &batch.jobs {
-                let is_new = job.id.0 > self.last_job;
-                row::write(if is_new { &mut insert } else { &mut update }, job, is_new)?;
-                last_job = last_job.max(job.id.0);
+            for job in changed {
+                row::write(&mut update, job, false)?;
             }
+            add(&transaction, new)?;
             for (first, last) in runs(&batch.forgotten) {
                 for sql in [
                     "delete from job where id between ? and ?",
@@ -417,7 +416,8 @@ impl Store {
             )?;
         }
         transaction.commit()?;
-        (self.last_job, self.batches) = (last_job, batches);
+        self.last_job = new.last().map_or(self.last_job, |job| job.id.0);
+        self.batches = batches;
         Ok(())
     }
 
@@ -520,6 +520,29 @@ pub(crate) fn write_note(db: &Connection, note: &Note) -> rusqlite::Result<()> {
                 _ => {}
             }
         }
+    }
+    Ok(())
+}
+
+/// Adds jobs, in the order of their numbers.
+fn add(db: &Connection, mut jobs: &[Stored]) -> rusqlite::Result<()> {
+    let mut insert = db.prepare_cached(INSERT)?;
+    let mut top = db.prepare_cached("select coalesce(max(id), 0) from job")?;
+    let mut top = top.query_one([], |row| row.get::<_, i64>(0))? as u64;
+    while let Some(job) = jobs.first() {
+        let appended = jobs
+            .iter()
+            .zip(top + 1..)
+            .take_while(|(job, next)| job.id.0 == *next && row::is_plain(job))
+            .count();
+        let (these, others) = jobs.split_at(appended.max(1));
+        if appended > 0 {
+            row::append(db, these)?;
+        } else {
+            row::write(&mut insert, job, true)?;
+        }
+        top = job.id.0 + these.len() as u64 - 1;
+        jobs = others;
     }
     Ok(())
 }

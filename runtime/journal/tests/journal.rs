@@ -139,6 +139,57 @@ fn jobs_come_back_as_they_were_written() {
 }
 
 #[test]
+fn many_jobs_at_once_come_back_with_their_numbers() {
+    let folder = Folder::new();
+    let mut store = folder.store();
+    let completed = |number| Stored {
+        state: StoredState::Ended {
+            outcome: Outcome::Completed,
+            at: Duration::from_micros(1_700_000_001_000_000),
+            result: format!("result of {number}").into_bytes().into(),
+        },
+        attempt: 1,
+        worker: Some("w1".into()),
+        ..job(number)
+    };
+    let urgent = |number| {
+        let mut job = completed(number);
+        job.submission.priority = 1;
+        job
+    };
+    // Those in which nothing is particular, with others and gaps between them.
+    let mut jobs: Vec<Stored> = (1..=37).map(completed).collect();
+    jobs.extend((38..=40).map(urgent));
+    jobs.extend((41..=46).map(job));
+    jobs.extend([job(50), urgent(52), completed(53)]);
+    jobs.extend((60..=90).map(completed));
+    store.write(&batch(jobs.clone()), true).unwrap();
+    assert_eq!(read(&folder.path()).unwrap(), jobs);
+    // The last of them is not there any more when the next come.
+    let forget = Batch {
+        forgotten: (80..=90).map(JobId).collect(),
+        ..Batch::default()
+    };
+    store.write(&forget, true).unwrap();
+    jobs.retain(|job| job.id.0 < 80);
+    for next in [91..=93, 94..=94, 95..=150] {
+        let next: Vec<Stored> = next.map(completed).collect();
+        store.write(&batch(next.clone()), true).unwrap();
+        jobs.extend(next);
+    }
+    assert_eq!(read(&folder.path()).unwrap(), jobs);
+    // Nor are any.
+    let all = Batch {
+        forgotten: (1..=150).map(JobId).collect(),
+        ..Batch::default()
+    };
+    store.write(&all, true).unwrap();
+    let next: Vec<Stored> = (151..=170).map(completed).collect();
+    store.write(&batch(next.clone()), true).unwrap();
+    assert_eq!(read(&folder.path()).unwrap(), next);
+}
+
+#[test]
 fn people_can_read_it() {
     let folder = Folder::new();
     let mut store = folder.store();
