@@ -152,7 +152,7 @@ impl Journal {
     /// The next so many records are on disk, except those of jobs from `cut` on; what was held for them is said.
     fn sync(&mut self, count: usize, cut: JobId) {
         let later = self.unsynced.split_off(count.min(self.unsynced.len()));
-        for (record, id, row) in std::mem::replace(&mut self.unsynced, VecDeque::new()) {
+        for (record, id, row) in std::mem::take(&mut self.unsynced) {
             match row {
                 _ if id >= cut => self.unsynced.push_back((record, id, row)),
                 Some(row) => drop(self.rows.insert(id, row)),
