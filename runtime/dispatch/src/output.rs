@@ -25,7 +25,7 @@ pub enum Output {
     ///
     /// A host that promises more than it can remember keeps two rules. The acceptance that `submit` returned is told to the
     /// client only when the record that came with it is on disk; and what a later [`Output::Ended`] says is told only when all records
-    /// before it are. Everything else need not wait: an attempt whose beginning was not recorded is made again, and may then have
+    /// before it are that are of this job or of jobs with lower numbers. Everything else need not wait: an attempt whose beginning was not recorded is made again, and may then have
     /// a handle that was given before, but an answer counts only from the worker that has it now.
     Record(JobId),
     /// Bring back jobs that are spilled, by [`crate::Engine::loaded`], soon: they are the next of their queue. Only if

@@ -117,12 +117,11 @@ struct SimWorker {
 #[derive(Default)]
 struct Journal {
     rows: BTreeMap<JobId, Stored>,
-    /// Records that would be lost, in order.
-    unsynced: VecDeque<(JobId, Option<Stored>)>,
-    /// What may be said when so many records in all are synced.
-    held: VecDeque<(u64, Promise)>,
+    /// Records that would be lost, in order, by their numbers.
+    unsynced: VecDeque<(u64, JobId, Option<Stored>)>,
+    /// What may be said when of all records up to a number those are synced that are of jobs up to this one.
+    held: VecDeque<(u64, JobId, Promise)>,
     recorded: u64,
-    synced: u64,
     /// How many records there were before the engine's life.
     before: u64,
     is_sync_planned: bool,
@@ -131,35 +130,42 @@ struct Journal {
 }
 
 enum Promise {
-    Accepted(JobId),
-    Result(JobId, Outcome, Vec<u8>),
+    Accepted,
+    Result(Outcome, Vec<u8>),
 }
 
 impl Journal {
-    fn promise(&mut self, promise: Promise) {
-        self.held.push_back((self.recorded, promise));
+    fn record(&mut self, job: JobId, row: Option<Stored>) {
+        self.recorded += 1;
+        self.unsynced.push_back((self.recorded, job, row));
     }
 
-    /// The next so many records are on disk; what was held for them is said.
-    fn sync(&mut self, count: usize) {
-        for (id, row) in self.unsynced.drain(..count.min(self.unsynced.len())) {
-            self.synced += 1;
+    fn promise(&mut self, job: JobId, promise: Promise) {
+        self.held.push_back((self.recorded, job, promise));
+    }
+
+    /// How many records in all are synced at least, the first of them.
+    fn synced(&self) -> u64 {
+        self.unsynced.front().map_or(self.recorded, |first| first.0 - 1)
+    }
+
+    /// The next so many records are on disk, except those of jobs from `cut` on; what was held for them is said.
+    fn sync(&mut self, count: usize, cut: JobId) {
+        let later = self.unsynced.split_off(count.min(self.unsynced.len()));
+        for (record, id, row) in std::mem::take(&mut self.unsynced) {
             match row {
-                Some(row) => self.rows.insert(id, row),
-                None => self.rows.remove(&id),
-            };
+                _ if id >= cut => self.unsynced.push_back((record, id, row)),
+                Some(row) => drop(self.rows.insert(id, row)),
+                None => drop(self.rows.remove(&id)),
+            }
         }
-        while self
-            .held
-            .front()
-            .is_some_and(|(record, _)| *record <= self.synced)
-        {
-            match self.held.pop_front() {
-                Some((_, Promise::Accepted(id))) => drop(self.accepted.insert(id)),
-                Some((_, Promise::Result(id, outcome, result))) => {
-                    drop(self.results.insert(id, (outcome, result)));
-                }
-                None => {}
+        self.unsynced.extend(later);
+        for (record, job, promise) in std::mem::take(&mut self.held) {
+            let is_before = |(other, id, _): &(u64, JobId, _)| *other <= record && *id <= job;
+            match promise {
+                _ if self.unsynced.iter().any(is_before) => self.held.push_back((record, job, promise)),
+                Promise::Accepted => drop(self.accepted.insert(job)),
+                Promise::Result(outcome, result) => drop(self.results.insert(job, (outcome, result))),
             }
         }
     }
@@ -168,8 +174,7 @@ impl Journal {
     fn crash(&mut self) {
         self.unsynced.clear();
         self.held.clear();
-        self.recorded = self.synced;
-        self.before = self.synced;
+        self.before = self.recorded;
         self.is_sync_planned = false;
         for id in &self.accepted {
             assert!(self.rows.contains_key(id), "{id}: was accepted, and is lost");
@@ -458,9 +463,10 @@ impl World {
                     self.untold.remove(&id);
                     if let Some(journal) = &mut self.journal {
                         journal.results.remove(&id);
-                        let is_of =
-                            |promise: &Promise| matches!(promise, Promise::Result(job, ..) if *job == id);
-                        journal.held.retain(|(_, promise)| !is_of(promise));
+                        let is_result = |promise: &Promise| matches!(promise, Promise::Result(..));
+                        journal
+                            .held
+                            .retain(|(_, job, promise)| *job != id || !is_result(promise));
                     }
                     // Its client asks again.
                     self.engine.wait(id, Client(number)).expect("known");
@@ -512,10 +518,11 @@ impl World {
             Happening::Heard(key) => self.engine.worker_beat(now, key),
             Happening::Sync => {
                 let count = 1 + self.random_below(30) as usize;
+                let cut = self.cut();
                 if let Some(journal) = &mut self.journal {
                     journal.is_sync_planned = false;
-                    journal.sync(count);
-                    self.engine.written(now, journal.synced - journal.before);
+                    journal.sync(count, cut);
+                    self.engine.written(now, journal.synced() - journal.before);
                 }
             }
             Happening::Crash => self.crash(),
@@ -646,13 +653,17 @@ impl World {
         (sim.last_in, sim.last_out) = (self.now, self.now);
         let unreported = std::mem::take(&mut sim.unreported);
         self.names.insert(key, worker);
-        self.held.insert(key, has.into_iter().collect());
+        self.held.insert(key, has.iter().copied().collect());
         for handle in goes_on {
             let job = self.engine.job(handle.job).expect("known");
             assert!(
                 matches!(job.state, State::Running { worker, .. } if worker == key),
                 "{handle}: was taken away"
             );
+            // Of two attempts that a crash has undone it goes on with one.
+            let attempt = job.attempt;
+            let handle = Handle { attempt, ..handle };
+            assert!(has.contains(&handle), "{handle}: is not what it has");
             self.handed_out(handle, (Some(key), Some(worker)));
         }
         self.at(self.now + MS * 500, Happening::Beat(worker, key));
@@ -947,7 +958,7 @@ impl World {
                         "{job}: ended twice"
                     );
                     if let Some(journal) = &mut self.journal {
-                        journal.promise(Promise::Result(job, outcome, result.to_vec()));
+                        journal.promise(job, Promise::Result(outcome, result.to_vec()));
                     }
                     self.check_dependency(job, outcome, &result);
                     if outcome == Outcome::Completed {
@@ -964,8 +975,7 @@ impl World {
                 Output::Record(job) => {
                     let row = self.engine.job(job).map(|known| Stored::of(job, known));
                     let journal = self.journal.as_mut().expect("records are wanted");
-                    journal.recorded += 1;
-                    journal.unsynced.push_back((job, row));
+                    journal.record(job, row);
                 }
                 Output::Event(_) => {}
             }
@@ -981,11 +991,20 @@ impl World {
         let wait = MS * self.random_below(if slow { 2000 } else { 100 });
         let Some(journal) = &mut self.journal else { return };
         if let Some(job) = accepting {
-            journal.promise(Promise::Accepted(job));
+            journal.promise(job, Promise::Accepted);
         }
         if !journal.unsynced.is_empty() && !std::mem::replace(&mut journal.is_sync_planned, true) {
             self.at(self.now + wait, Happening::Sync);
         }
+    }
+
+    /// From which job on the next sync leaves out records. Mostly none.
+    fn cut(&mut self) -> JobId {
+        if self.random.chance(70) {
+            return JobId(u64::MAX);
+        }
+        let newest = self.engine.last_job() + 1;
+        JobId(newest.saturating_sub(self.random_below(8)))
     }
 
     /// The engine's process dies, and another goes on with what is on disk. All connections break; clients ask for their jobs.
@@ -996,7 +1015,7 @@ impl World {
         self.crashes += 1;
         // It may die in the middle of what was said at once.
         let count = self.random_below(journal.unsynced.len() as u64 + 1);
-        journal.sync(count as usize);
+        journal.sync(count as usize, self.cut());
         journal.crash();
         for worker in 0..self.workers.len() {
             if self.workers[worker].connection.take().is_some() {
@@ -1071,9 +1090,9 @@ impl World {
         );
         assert!(!self.paused, "{job}: asked while paused");
         let submission = &self.engine.job(job).expect("known").submission;
-        // A worker that came again may have taken it back at once.
+        // A worker that came again may have taken it back at once, or its deadline have passed before a crash.
         assert!(
-            matches!(self.state(job), "queued" | "running"),
+            matches!(self.state(job), "queued" | "running" | "expired"),
             "{job}: {}",
             self.state(job)
         );

@@ -273,11 +273,12 @@ impl Coordinator {
             }
             Request::Job(id) => {
                 let job = Self::job_value(id, &*self.known(id)?, false);
-                self.answer_kept(io, conn, "JOB", &job);
+                self.answer_kept(io, conn, "JOB", id, &job);
             }
             Request::Jobs(query) => {
                 let jobs = self.jobs_page(&query);
-                self.answer_kept(io, conn, "JOBS", &jobs);
+                let newest = JobId(self.engine.last_job());
+                self.answer_kept(io, conn, "JOBS", newest, &jobs);
             }
             Request::Workers => {
                 let workers = self.workers_value(now);
@@ -321,7 +322,7 @@ impl Coordinator {
                 self.act(io);
                 self.keeping.purge();
                 let value = json!({"id": id.to_string(), "state": purged.as_str()});
-                self.answer_kept(io, conn, "PURGE", &value);
+                self.answer_kept(io, conn, "PURGE", id, &value);
             }
             Request::Pause => {
                 self.engine.pause();
@@ -374,9 +375,7 @@ impl Coordinator {
         options: SubmitOptions,
     ) -> Result<(), Refusal> {
         let accepted = self.take(io, data, options, Some(Client(conn.0)))?;
-        self.accept(io, conn, accepted.is_new, |out| {
-            write::accepted(out, accepted.job)
-        });
+        self.accept(io, conn, accepted, |out| write::accepted(out, accepted.job));
         Ok(())
     }
 
@@ -543,7 +542,7 @@ impl Coordinator {
                         let reason = String::from_utf8_lossy(&result);
                         log::info!("{job} {}: {}", outcome.as_str(), brief(&reason).escape_debug());
                     }
-                    self.promise(io, Conn(client.0), |out| {
+                    self.tell_result(io, Conn(client.0), job, |out| {
                         write::result(out, job, outcome.name(), &result)
                     });
                 }
@@ -596,10 +595,10 @@ impl Coordinator {
         self.say(io, conn, |out| write::answer(out, verb, format, value));
     }
 
-    /// Answers with what is known of jobs.
-    fn answer_kept(&mut self, io: &mut Io, conn: Conn, verb: &str, value: &Value) {
+    /// Answers with what is known of a job, and of those before it.
+    fn answer_kept(&mut self, io: &mut Io, conn: Conn, verb: &str, job: JobId, value: &Value) {
         let format = self.format(conn);
-        self.promise(io, conn, |out| write::answer(out, verb, format, value));
+        self.promise(io, conn, job, |out| write::answer(out, verb, format, value));
     }
 
     fn format(&self, conn: Conn) -> Format {
@@ -609,7 +608,7 @@ impl Coordinator {
 
     fn answer_state(&mut self, io: &mut Io, conn: Conn, verb: &str, id: JobId) -> Result<(), Refusal> {
         let state = self.state_of(id).ok_or_else(|| unknown(id))?;
-        self.answer_kept(io, conn, verb, &json!({"id": id.to_string(), "state": state}));
+        self.answer_kept(io, conn, verb, id, &json!({"id": id.to_string(), "state": state}));
         Ok(())
     }
 

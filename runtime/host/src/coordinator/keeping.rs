@@ -1,18 +1,18 @@
 //! What a coordinator must not forget, and what it says only once that is kept.
 //!
 //! Jobs that have changed are collected while the journal's thread writes those before them, and go to it at the end of a turn when it
-//! has nothing to do: under load many in one transaction, alone each at once. What a client is told of them waits in [`Keeping`] until
-//! they are written. So does everything else for the same client, so that answers keep their order.
+//! has nothing to do: under load many in one transaction, alone each at once. A batch may leave out jobs from a certain number on, which
+//! go with the next. What a client is told of jobs waits in [`Keeping`] until they are written. So do the answers to what it has asked
+//! after that, so that they keep their order.
 use super::Coordinator;
 use super::schedules::{Known, schedule_setting};
-use crate::reactor::{Conn, Io, Service};
+use crate::reactor::{AT_ONCE, Conn, Io, Service};
 use crate::tor::Exit;
 use rustc_hash::FxHashMap;
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use torhost_dispatch::{Config, Engine, Event, State, Stored};
+use torhost_dispatch::{Accepted, Config, Engine, Event, State, Stored};
 use torhost_journal::{Access, Batch, Error, Fate, Journal, Note, Store, Sync};
 use torhost_protocol::JobId;
 
@@ -24,14 +24,20 @@ pub(crate) const ADDRESS: &str = "address";
 /// How many jobs may be taken before the first of them is written. Grows to [`MOST_AHEAD`] where that is too few.
 const AHEAD: u64 = 1000;
 const MOST_AHEAD: u64 = 100_000;
-/// How long the answers of workers are waited for that may come in the same batch as what they answer: less than a sync takes. A batch
-/// that grows is given more of it, up to [`LINGER`].
+/// How long the answer of a worker is waited for that may come in the same batch as the job's submission: less than a sync takes.
+/// Where there are many jobs, [`LINGER`].
 const PAUSE: Duration = Duration::from_micros(60);
 const LINGER: Duration = Duration::from_micros(200);
 /// So many rows are removed at a time, while there is much else to write.
 const REMOVED_AT_ONCE: usize = 500;
 /// A batch of so few jobs is looked through for whether there is anything to wait for, and the journal's thread is woken meanwhile.
 const FEW: usize = 8;
+/// Of so many that come while the journal has nothing to do, one half is written and then the other.
+const MANY: usize = 128;
+/// The job that a line speaks of which speaks of none.
+const NOTHING: JobId = JobId(0);
+/// Where a batch is cut that leaves nothing out.
+const WHOLE: JobId = JobId(u64::MAX);
 /// How many events may wait to be written. More are not kept.
 const MOST_NOTES: usize = 10_000;
 
@@ -108,14 +114,87 @@ impl Kept {
 
 type Then = Box<dyn FnOnce(&mut Coordinator, &mut Io) + Send>;
 
-/// What waits until a batch is written.
+/// What waits until a batch is written, besides lines.
 enum Promise {
-    /// The oldest of what a connection is to be told.
-    Lines(Conn),
     /// What watchers and the script are to be told.
     Event(Event),
     /// What the script waits for.
     Then(Then),
+    /// That all changes up to this one are written.
+    Records(u64),
+}
+
+/// When something may be told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    Now,
+    /// When the batch is written that the journal has.
+    Written,
+    /// When the one that has the job is.
+    Next,
+}
+
+/// What a connection is to be told.
+#[derive(Default)]
+struct Owed {
+    /// When the batch is written that the journal has.
+    written: Vec<u8>,
+    /// Later.
+    next: Lines,
+}
+
+/// Lines that wait for jobs which are not with the journal yet.
+#[derive(Default)]
+struct Lines {
+    bytes: Vec<u8>,
+    marks: Vec<Mark>,
+}
+
+/// A line.
+#[derive(Clone, Copy)]
+struct Mark {
+    /// The job that it speaks of; 0 if there is none.
+    job: JobId,
+    /// It has its place among the answers to what the connection has asked.
+    is_answer: bool,
+    /// Where it ends.
+    end: usize,
+}
+
+impl Lines {
+    fn push(&mut self, job: JobId, is_answer: bool, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.bytes);
+        let end = self.bytes.len();
+        match self.marks.last_mut() {
+            // It waits for the answer before it, and for nothing else.
+            Some(last) if is_answer && last.is_answer && job == NOTHING => last.end = end,
+            _ => self.marks.push(Mark { job, is_answer, end }),
+        }
+    }
+
+    /// Takes out what may be told when all jobs before `cut` are kept. Answers keep their order, and a result does not come before the
+    /// acceptance of its job.
+    fn take_before(&mut self, cut: JobId) -> Vec<u8> {
+        if cut == WHOLE {
+            return std::mem::take(self).bytes;
+        }
+        let lines = std::mem::take(self);
+        let mut taken = Vec::with_capacity(lines.bytes.len());
+        let (mut from, mut answers_wait, mut all_wait) = (0, false, false);
+        for Mark { job, is_answer, end } in lines.marks {
+            let line = &lines.bytes[from..end];
+            from = end;
+            if job < cut && !all_wait && !(is_answer && answers_wait) {
+                taken.extend_from_slice(line);
+                continue;
+            }
+            answers_wait |= is_answer;
+            // The answer waits for another's sake: what comes after it may be of the same job.
+            all_wait |= is_answer && job < cut;
+            self.push(job, is_answer, |bytes| bytes.extend_from_slice(line));
+        }
+        taken
+    }
 }
 
 /// The journal, and what waits for it. Without one, nothing does.
@@ -127,9 +206,8 @@ pub(super) struct Keeping {
     journal: Option<Journal>,
     /// Jobs that have changed since the last batch; may have some twice.
     changed: Vec<JobId>,
-    /// How many changes there were ever, and how many of them are with the batch that is written.
+    /// How many changes there were ever.
     records: u64,
-    writing: u64,
     /// Jobs that are to be kept no more.
     forgotten: Vec<JobId>,
     /// They are to be removed with the next batch, whatever that costs.
@@ -137,13 +215,11 @@ pub(super) struct Keeping {
     /// How many there were when last none was there twice.
     distinct: usize,
     notes: Vec<Note>,
-    /// Since when the batch is being collected, and until when it waits for more.
-    lingers: Option<(Instant, Instant)>,
-    /// How many changes there were at the end of the last turn.
-    seen: usize,
-    /// Batches that are written, or with the journal.
-    batches: u64,
     is_writing: bool,
+    /// The journal had nothing to do when the last turn ended.
+    is_idle: bool,
+    /// It was told that a batch comes.
+    is_expected: bool,
     /// Why the journal cannot write.
     failing: Option<String>,
     /// Numbers up to this one may be given to jobs: they are never given again, whatever is lost.
@@ -151,23 +227,27 @@ pub(super) struct Keeping {
     /// The same, once the batch with the journal is written.
     reserving: u64,
     ahead: u64,
-    /// By the number of the batch that they wait for, in the order in which they were made.
-    waiting: VecDeque<(u64, Promise)>,
+    /// By the job that they wait for, in the order in which they were made.
+    waiting: Vec<(JobId, Promise)>,
+    /// Those that wait for the batch with the journal.
+    written: Vec<Promise>,
     /// Connections that have asked for more than they can be told while the journal is not written.
     overdrawn: Vec<Conn>,
-    /// What connections are to be told, by the batch that it waits for.
-    lines: FxHashMap<Conn, VecDeque<(u64, Vec<u8>)>>,
+    /// What connections are to be told.
+    lines: FxHashMap<Conn, Owed>,
 }
 
 impl Keeping {
-    /// What is known now is written with this batch; none if it is, or need not be.
-    fn batch(&self) -> Option<u64> {
-        if self.settings.is_none() {
-            None
+    /// When what is known now of a job may be told.
+    fn when(&self, job: JobId) -> When {
+        if self.settings.is_none() || job == NOTHING {
+            When::Now
         } else if !self.changed.is_empty() {
-            Some(self.batches + 1)
+            When::Next
+        } else if self.is_writing {
+            When::Written
         } else {
-            self.is_writing.then_some(self.batches)
+            When::Now
         }
     }
 
@@ -270,30 +350,17 @@ impl Coordinator {
         keeping.journal.as_ref()?;
         let last_job = self.engine.last_job();
         let is_short = last_job + keeping.ahead / 2 >= keeping.reserved;
-        if keeping.is_writing || (keeping.changed.is_empty() && keeping.notes.is_empty() && !is_short) {
+        if keeping.is_writing {
             return None;
         }
-        if self.is_growing() {
-            let keeping = &mut self.keeping;
-            if keeping.lingers.is_none()
-                && keeping.changed.len() <= FEW
-                && let Some(journal) = &keeping.journal
-            {
-                journal.expect();
-            }
-            let (since, until) = keeping.lingers.unwrap_or((io.now(), io.now() + PAUSE));
-            let grows = keeping.changed.len() > keeping.seen;
-            let until = if grows {
-                (io.now() + PAUSE).min(since + LINGER)
-            } else {
-                until
-            };
-            keeping.seen = keeping.changed.len();
-            keeping.lingers = Some((since, until));
-            if until > io.now() {
-                return Some(until);
-            }
+        if keeping.changed.is_empty() && keeping.notes.is_empty() && !is_short {
+            keeping.is_idle = true;
+            return None;
         }
+        let cut = match self.cut(io) {
+            Ok(cut) => cut,
+            Err(until) => return Some(until),
+        };
         let keeping = &mut self.keeping;
         if is_short {
             if last_job >= keeping.reserved {
@@ -301,7 +368,7 @@ impl Coordinator {
             }
             keeping.reserving = last_job + keeping.ahead;
         }
-        self.write();
+        self.write(cut);
         None
     }
 
@@ -317,18 +384,51 @@ impl Coordinator {
         }
     }
 
-    /// Whether something may come soon that belongs into the same batch: answers to what it says of jobs that are with workers.
-    fn is_growing(&self) -> bool {
-        let changed = &self.keeping.changed;
+    /// From which job on the next batch leaves out what has changed; or until when there is nothing that should be written yet.
+    fn cut(&mut self, io: &Io) -> Result<JobId, Instant> {
+        let now = self.now(io);
+        let keeping = &mut self.keeping;
+        keeping.changed.sort_unstable();
+        keeping.changed.dedup();
+        let changed = &keeping.changed;
+        let is_few = changed.len() <= FEW;
+        let linger = if is_few { PAUSE } else { LINGER };
+        // For how long its worker's answer is waited for, so that submission and result are written at once.
+        let waits = |id: &JobId| {
+            let job = self.engine.job(*id)?;
+            let age = now.checked_sub(job.submitted)?;
+            linger.checked_sub(age).filter(|rest| !rest.is_zero())
+        };
         let runs = |id: &JobId| {
             let job = self.engine.job(*id);
-            job.is_some_and(|job| matches!(job.state, State::Running { .. }))
+            job.is_some_and(|job| matches!(job.state, State::Running { .. } | State::Prefetched { .. }))
         };
-        changed.len() > FEW || changed.iter().any(runs)
+        let old = changed.partition_point(|id| waits(id).is_none());
+        let fresh = changed[old..].iter().position(runs).map(|at| old + at);
+        if fresh == Some(0)
+            && let Some(rest) = waits(&changed[0])
+        {
+            if is_few
+                && !keeping.is_expected
+                && let Some(journal) = &keeping.journal
+            {
+                journal.expect();
+            }
+            keeping.is_expected = true;
+            keeping.is_idle = true;
+            return Err(io.now() + rest);
+        }
+        if !keeping.notes.is_empty() || keeping.purges {
+            return Ok(WHOLE);
+        }
+        let half = (keeping.is_idle && changed.len() >= MANY).then_some(changed.len() / 2);
+        let at = fresh.into_iter().chain(half).min();
+        Ok(at.map_or(WHOLE, |at| changed[at]))
     }
 
-    /// Gives the journal what has changed.
-    fn write(&mut self) {
+    /// Gives the journal what has changed of jobs before `cut`.
+    fn write(&mut self, cut: JobId) {
+        let last_job = JobId(self.engine.last_job());
         let keeping = &mut self.keeping;
         let Some(journal) = &keeping.journal else { return };
         if keeping.reserving != keeping.reserved {
@@ -341,7 +441,9 @@ impl Coordinator {
         };
         keeping.changed.sort_unstable();
         keeping.changed.dedup();
-        for &id in &keeping.changed {
+        let at = keeping.changed.partition_point(|id| *id < cut);
+        let left = keeping.changed.split_off(at);
+        for id in std::mem::replace(&mut keeping.changed, left) {
             match self.engine.job(id) {
                 Some(job) => batch.jobs.push(Stored::of(id, job)),
                 None => keeping.forgotten.push(id),
@@ -353,12 +455,23 @@ impl Coordinator {
             keeping.forgotten.sort_unstable();
             batch.forgotten = std::mem::take(&mut keeping.forgotten);
         }
-        keeping.changed.clear();
-        (keeping.distinct, keeping.seen, keeping.lingers) = (0, 0, None);
-        keeping.batches += 1;
-        keeping.writing = keeping.records;
-        keeping.is_writing = true;
+        keeping.distinct = keeping.changed.len();
         journal.write(batch);
+        (keeping.is_writing, keeping.is_idle, keeping.is_expected) = (true, false, false);
+        for owed in keeping.lines.values_mut() {
+            let lines = owed.next.take_before(cut);
+            owed.written.extend_from_slice(&lines);
+        }
+        keeping
+            .waiting
+            .push((last_job, Promise::Records(keeping.records)));
+        for (job, promise) in std::mem::take(&mut keeping.waiting) {
+            if job < cut {
+                keeping.written.push(promise);
+            } else {
+                keeping.waiting.push((job, promise));
+            }
+        }
     }
 
     /// The journal has written the batch that it had, or cannot.
@@ -382,19 +495,15 @@ impl Coordinator {
         }
         keeping.is_writing = false;
         keeping.reserved = keeping.reserving;
-        let (written, records) = (keeping.batches, keeping.writing);
-        while let Some((batch, promise)) = self.keeping.waiting.pop_front() {
-            if batch > written {
-                self.keeping.waiting.push_front((batch, promise));
-                break;
-            }
+        let promises = std::mem::take(&mut keeping.written);
+        self.tell_kept(io);
+        for promise in promises {
             match promise {
-                Promise::Lines(conn) => self.tell_kept(io, conn, written),
                 Promise::Event(event) => self.tell_event(io, &event),
                 Promise::Then(then) => then(self, io),
+                Promise::Records(records) => self.engine.written(self.now(io), records),
             }
         }
-        self.engine.written(self.now(io), records);
         self.act(io);
         self.read_on(io);
     }
@@ -427,7 +536,7 @@ impl Coordinator {
     pub(super) fn keep_last(&mut self) {
         // So that the next life goes on with the next number.
         self.keeping.reserving = self.engine.last_job();
-        self.write();
+        self.write(WHOLE);
     }
 
     /// Whether no more submissions can be taken in for now.
@@ -436,17 +545,19 @@ impl Coordinator {
         self.keeping.failing.is_none() && room <= undecided as u64
     }
 
-    fn tell_kept(&mut self, io: &mut Io, conn: Conn, written: u64) {
-        let Some(lines) = self.keeping.lines.get_mut(&conn) else {
-            return;
-        };
-        while let Some((batch, _)) = lines.front()
-            && *batch <= written
-            && let Some((_, bytes)) = lines.pop_front()
-        {
-            io.send(conn, |out| out.extend_from_slice(&bytes));
+    /// Tells connections what has waited for the batch that is written now.
+    fn tell_kept(&mut self, io: &mut Io) {
+        let mut told = Vec::new();
+        for (&conn, owed) in &mut self.keeping.lines {
+            let lines = std::mem::take(&mut owed.written);
+            if !lines.is_empty() {
+                io.send(conn, |out| out.extend_from_slice(&lines));
+            }
+            if owed.next.marks.is_empty() {
+                told.push(conn);
+            }
         }
-        if lines.is_empty() {
+        for conn in told {
             self.keeping.lines.remove(&conn);
             self.owe(io, conn);
         }
@@ -454,43 +565,66 @@ impl Coordinator {
 
     /// Tells a connection something that need not be kept, after what it is told already.
     pub(super) fn say(&mut self, io: &mut Io, conn: Conn, write: impl FnOnce(&mut Vec<u8>)) {
-        self.say_after(io, conn, None, write);
+        self.say_when(io, conn, When::Now, (NOTHING, true), write);
     }
 
-    /// Tells a connection something of jobs, once what is known of them now is kept.
-    pub(super) fn promise(&mut self, io: &mut Io, conn: Conn, write: impl FnOnce(&mut Vec<u8>)) {
-        let batch = self.keeping.batch();
-        self.say_after(io, conn, batch, write);
+    /// Answers a connection with what is known of a job now, once that is kept.
+    pub(super) fn promise(&mut self, io: &mut Io, conn: Conn, job: JobId, write: impl FnOnce(&mut Vec<u8>)) {
+        let when = self.keeping.when(job);
+        self.say_when(io, conn, when, (job, true), write);
+    }
+
+    /// Tells a connection how a job ended, once that is kept.
+    pub(super) fn tell_result(
+        &mut self,
+        io: &mut Io,
+        conn: Conn,
+        job: JobId,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let when = self.keeping.when(job);
+        self.say_when(io, conn, when, (job, false), write);
     }
 
     /// Tells a connection that a job is taken, once it is kept.
-    pub(super) fn accept(&mut self, io: &mut Io, conn: Conn, is_new: bool, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn accept(
+        &mut self,
+        io: &mut Io,
+        conn: Conn,
+        Accepted { job, is_new }: Accepted,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
         let keeping = &self.keeping;
         // The engine has not yet been asked what has changed.
-        let next = (keeping.settings.is_some() && is_new).then_some(keeping.batches + 1);
-        let batch = next.or_else(|| keeping.batch());
-        self.say_after(io, conn, batch, write);
+        let is_next = keeping.settings.is_some() && is_new;
+        let when = if is_next { When::Next } else { keeping.when(job) };
+        self.say_when(io, conn, when, (job, true), write);
     }
 
-    fn say_after(&mut self, io: &mut Io, conn: Conn, batch: Option<u64>, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Tells a connection something, of a job and as an answer or not.
+    fn say_when(
+        &mut self,
+        io: &mut Io,
+        conn: Conn,
+        when: When,
+        (job, is_answer): (JobId, bool),
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
         let keeping = &mut self.keeping;
-        if batch.is_none() && !keeping.lines.contains_key(&conn) {
+        if when == When::Now && !keeping.lines.contains_key(&conn) {
             return io.send(conn, write);
         }
-        let lines = keeping.lines.entry(conn).or_default();
-        let is_first = lines.is_empty();
-        match lines.back_mut() {
-            Some((last, bytes)) if batch.is_none_or(|batch| batch <= *last) => write(bytes),
-            _ => {
-                let mut bytes = Vec::new();
-                write(&mut bytes);
-                let batch = batch.unwrap_or(keeping.batches);
-                lines.push_back((batch, bytes));
-                keeping.waiting.push_back((batch, Promise::Lines(conn)));
-            }
+        let mut is_first = false;
+        let owed = keeping.lines.entry(conn).or_insert_with(|| {
+            is_first = true;
+            Owed::default()
+        });
+        if when == When::Next || !owed.next.marks.is_empty() {
+            owed.next.push(job, is_answer, write);
+        } else {
+            write(&mut owed.written);
         }
-        let held: usize = lines.iter().map(|(_, bytes)| bytes.len()).sum();
-        if held > self.serving.limits.max_pending {
+        if (owed.written.len() + owed.next.bytes.len()) / AT_ONCE > self.serving.limits.max_pending {
             keeping.overdrawn.push(conn);
         }
         if is_first {
@@ -501,9 +635,11 @@ impl Coordinator {
     /// Tells watchers and the script of an event; of how a job ended, once that is kept.
     pub(super) fn tell_event_kept(&mut self, io: &mut Io, event: Event) {
         let is_end = matches!(event.name, "completed" | "failed" | "cancelled" | "expired");
-        match self.keeping.batch().filter(|_| is_end) {
-            Some(batch) => self.keeping.waiting.push_back((batch, Promise::Event(event))),
-            None => self.tell_event(io, &event),
+        let job = event.job.filter(|_| is_end).unwrap_or(NOTHING);
+        match self.keeping.when(job) {
+            When::Now => self.tell_event(io, &event),
+            When::Written => self.keeping.written.push(Promise::Event(event)),
+            When::Next => self.keeping.waiting.push((job, Promise::Event(event))),
         }
     }
 
@@ -513,12 +649,57 @@ impl Coordinator {
         io: &mut Io,
         then: impl FnOnce(&mut Coordinator, &mut Io) + Send + 'static,
     ) {
-        match self.keeping.batch() {
-            Some(batch) => {
-                let promise = Promise::Then(Box::new(then));
-                self.keeping.waiting.push_back((batch, promise));
-            }
-            None => then(self, io),
+        let last_job = JobId(self.engine.last_job());
+        let then: Then = Box::new(then);
+        match self.keeping.when(last_job) {
+            When::Now => then(self, io),
+            When::Written => self.keeping.written.push(Promise::Then(then)),
+            When::Next => self.keeping.waiting.push((last_job, Promise::Then(then))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: bool = true;
+    const R: bool = false;
+
+    /// What is told of lines when the jobs before `cut` are kept, and what then, when all are.
+    fn told(lines: &[(u64, bool, &str)], cut: u64) -> [String; 2] {
+        let mut waiting = Lines::default();
+        for &(job, is_answer, line) in lines {
+            waiting.push(JobId(job), is_answer, |out| {
+                out.extend_from_slice(line.as_bytes())
+            });
+        }
+        [JobId(cut), WHOLE].map(|cut| String::from_utf8(waiting.take_before(cut)).unwrap())
+    }
+
+    #[test]
+    fn what_speaks_of_jobs_that_are_left_out_waits() {
+        let lines = [
+            (1, A, "a1 "),
+            (2, A, "a2 "),
+            (3, A, "a3 "),
+            (1, R, "r1 "),
+            (3, R, "r3 "),
+        ];
+        assert_eq!(told(&lines, 3), ["a1 a2 r1 ", "a3 r3 "]);
+        assert_eq!(told(&lines, 1), ["", "a1 a2 a3 r1 r3 "]);
+        assert_eq!(told(&lines, WHOLE.0), ["a1 a2 a3 r1 r3 ", ""]);
+    }
+
+    #[test]
+    fn answers_keep_their_order_and_results_do_not_wait_for_them() {
+        let lines = [(0, A, "pong "), (4, A, "a4 "), (0, A, "pong "), (1, R, "r1 ")];
+        assert_eq!(told(&lines, 4), ["pong r1 ", "a4 pong "]);
+    }
+
+    #[test]
+    fn a_result_does_not_come_before_an_answer_that_waits_for_others() {
+        let lines = [(4, A, "a4 "), (1, A, "a1 again "), (1, R, "r1 ")];
+        assert_eq!(told(&lines, 4), ["", "a4 a1 again r1 "]);
     }
 }

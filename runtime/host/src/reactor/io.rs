@@ -46,7 +46,7 @@ pub(crate) struct Limits {
 /// How long more than [`Limits::max_pending`] bytes may be unread while nothing of them is taken.
 const UNREAD: Duration = Duration::from_secs(5);
 /// How many times as many may be unread: large jobs or results that come together are no reason to cut one who reads.
-const AT_ONCE: usize = 16;
+pub(crate) const AT_ONCE: usize = 16;
 
 /// What has happened, for a service to be told.
 pub(super) enum Happening {

@@ -13,7 +13,7 @@ mod connection;
 mod io;
 mod spin;
 
-pub(crate) use io::{Conn, Io, Limits};
+pub(crate) use io::{AT_ONCE, Conn, Io, Limits};
 
 use io::Mailbox;
 use std::any::Any;
