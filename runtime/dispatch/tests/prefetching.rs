@@ -21,8 +21,10 @@ fn submit(engine: &mut Engine, now: Duration) -> JobId {
         .job
 }
 
+type Told = Vec<(WorkerKey, Handle)>;
+
 /// What was handed out, and what was asked back.
-fn outputs(engine: &mut Engine) -> (Vec<(WorkerKey, Handle)>, Vec<(WorkerKey, Handle)>) {
+fn outputs(engine: &mut Engine) -> (Told, Told) {
     let (mut assigned, mut recalled) = (Vec::new(), Vec::new());
     while let Some(output) = engine.poll_output() {
         match output {

@@ -121,7 +121,7 @@ fn a_coordinator_that_cannot_write_can_be_stopped() {
 #[test]
 fn a_worker_that_asks_for_too_much_while_nothing_is_written_is_gone() {
     let mut system = System::new("overdrawn");
-    let mut client = system.start_coordinator_with("-max-pending 20000");
+    let mut client = system.start_coordinator_with("-max-pending 1250");
     let mut worker = system.connect();
     worker.try_say("REGISTER:{\"id\":\"w\"}").unwrap();
     client.try_say("SUBMIT_JOB:1").unwrap();

@@ -608,9 +608,16 @@ fn write_again(log: &Path) -> Result<(), Error> {
 
 /// The path of a database that SQLite's log and the lock lie beside, whatever links lead to it.
 fn real(path: &Path, access: Access) -> Result<PathBuf, Error> {
-    let target = || Some(path.parent()?.join(std::fs::read_link(path).ok()?));
-    let real = std::fs::canonicalize(path).ok().or_else(target);
-    let real = real.unwrap_or_else(|| path.to_owned());
+    let real = match (
+        std::fs::read_link(path),
+        std::fs::canonicalize(path),
+        path.parent(),
+    ) {
+        (Ok(_), Ok(real), _) => real,
+        // A link to what is not there yet.
+        (Ok(target), Err(_), Some(folder)) => folder.join(target),
+        _ => path.to_owned(),
+    };
     match std::fs::metadata(&real) {
         // Whoever opens it by the other name has another log.
         Ok(file) if file.nlink() > 1 && access == Access::Write => Err(Error::Open {

@@ -284,6 +284,30 @@ fn a_flipped_byte_is_never_taken_for_what_was_written() {
 }
 
 #[test]
+fn one_database_has_one_user_by_whatever_name() {
+    let folder = Folder::new();
+    let store = folder.store();
+    let (link, hard) = (folder.beside(".link"), folder.beside(".hard"));
+    std::os::unix::fs::symlink("jobs.db", &link).unwrap();
+    let second = Store::open(&link, Access::Write).map(drop).unwrap_err();
+    assert!(matches!(second, Error::InUse { .. }), "{second}");
+    drop(store);
+    drop(Store::open(&link, Access::Write).unwrap());
+    // The other name would have a log of its own.
+    fs::hard_link(folder.path(), &hard).unwrap();
+    for path in [&hard, &link, &folder.path()] {
+        let told = Store::open(path, Access::Write)
+            .map(drop)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            told.ends_with("the file has 2 names, as hard links; remove all but one"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
 fn what_cannot_be_opened_is_said() {
     let folder = Folder::new();
     let path = folder.path();

@@ -9,6 +9,7 @@ use super::schedules::{Known, schedule_setting};
 use crate::reactor::{AT_ONCE, Conn, Io, Service};
 use crate::tor::Exit;
 use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,15 +26,18 @@ pub(crate) const ADDRESS: &str = "address";
 const AHEAD: u64 = 1000;
 const MOST_AHEAD: u64 = 100_000;
 /// How long the answer of a worker is waited for that may come in the same batch as the job's submission: less than a sync takes.
-/// Where there are many jobs, [`LINGER`].
+/// Where there are many jobs, [`LINGER`]: they wait for each other's syncs in any case.
 const PAUSE: Duration = Duration::from_micros(60);
-const LINGER: Duration = Duration::from_micros(200);
+const LINGER: Duration = Duration::from_micros(1000);
+/// How long rows that are to be removed wait for a batch that has something else.
+const LULL: Duration = Duration::from_millis(2);
 /// So many rows are removed at a time, while there is much else to write.
 const REMOVED_AT_ONCE: usize = 500;
 /// A batch of so few jobs is looked through for whether there is anything to wait for, and the journal's thread is woken meanwhile.
 const FEW: usize = 8;
-/// Of so many that come while the journal has nothing to do, one half is written and then the other.
-const MANY: usize = 128;
+/// So many are worth a sync of their own. They go to the journal before it has written the batch before, so that it goes on with them at once; and of
+/// twice as many that come while it has nothing to do, one half is written and then the other.
+const MANY: usize = 100;
 /// The job that a line speaks of which speaks of none.
 const NOTHING: JobId = JobId(0);
 /// Where a batch is cut that leaves nothing out.
@@ -122,13 +126,15 @@ enum Promise {
     Then(Then),
     /// That all changes up to this one are written.
     Records(u64),
+    /// That numbers up to this one may be given.
+    Reserved(u64),
 }
 
 /// When something may be told.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum When {
     Now,
-    /// When the batch is written that the journal has.
+    /// When all is written that the journal has.
     Written,
     /// When the one that has the job is.
     Next,
@@ -137,10 +143,25 @@ enum When {
 /// What a connection is to be told.
 #[derive(Default)]
 struct Owed {
-    /// When the batch is written that the journal has.
-    written: Vec<u8>,
+    /// By the batch with the journal that it waits for, in their order.
+    handed: VecDeque<(u64, Vec<u8>)>,
     /// Later.
     next: Lines,
+}
+
+impl Owed {
+    /// What waits for this batch, which is the last with the journal.
+    fn last(&mut self, batch: u64) -> &mut Vec<u8> {
+        if self.handed.back().is_none_or(|(last, _)| *last < batch) {
+            self.handed.push_back((batch, Vec::new()));
+        }
+        let at = self.handed.len() - 1;
+        &mut self.handed[at].1
+    }
+
+    fn bytes(&self) -> usize {
+        self.next.bytes.len() + self.handed.iter().map(|(_, bytes)| bytes.len()).sum::<usize>()
+    }
 }
 
 /// Lines that wait for jobs which are not with the journal yet.
@@ -215,22 +236,28 @@ pub(super) struct Keeping {
     /// How many there were when last none was there twice.
     distinct: usize,
     notes: Vec<Note>,
-    is_writing: bool,
+    /// How many batches the journal was given, and how many of them it has written.
+    handed: u64,
+    written: u64,
+    /// How many jobs the last of them had.
+    last_handed: usize,
     /// The journal had nothing to do when the last turn ended.
     is_idle: bool,
     /// It was told that a batch comes.
     is_expected: bool,
+    /// Until when rows that are to be removed wait for something else to write.
+    lull: Option<Instant>,
     /// Why the journal cannot write.
     failing: Option<String>,
     /// Numbers up to this one may be given to jobs: they are never given again, whatever is lost.
     reserved: u64,
-    /// The same, once the batch with the journal is written.
+    /// The same, once what is with the journal is written.
     reserving: u64,
     ahead: u64,
     /// By the job that they wait for, in the order in which they were made.
     waiting: Vec<(JobId, Promise)>,
-    /// Those that wait for the batch with the journal.
-    written: Vec<Promise>,
+    /// By the batch with the journal that they wait for, in their order.
+    promised: VecDeque<(u64, Promise)>,
     /// Connections that have asked for more than they can be told while the journal is not written.
     overdrawn: Vec<Conn>,
     /// What connections are to be told.
@@ -244,11 +271,16 @@ impl Keeping {
             When::Now
         } else if !self.changed.is_empty() {
             When::Next
-        } else if self.is_writing {
+        } else if self.handed > self.written {
             When::Written
         } else {
             When::Now
         }
+    }
+
+    /// Has something wait for all that is with the journal.
+    fn promise(&mut self, promise: Promise) {
+        self.promised.push_back((self.handed, promise));
     }
 
     /// How many more jobs may be taken now.
@@ -350,17 +382,32 @@ impl Coordinator {
         keeping.journal.as_ref()?;
         let last_job = self.engine.last_job();
         let is_short = last_job + keeping.ahead / 2 >= keeping.reserved;
-        if keeping.is_writing {
+        let under_way = keeping.handed - keeping.written;
+        if under_way > 1 || under_way == 1 && keeping.changed.len() < MANY {
             return None;
         }
-        if keeping.changed.is_empty() && keeping.notes.is_empty() && !is_short {
+        let engine = &self.engine;
+        keeping
+            .forgotten
+            .extend(keeping.changed.extract_if(.., |id| engine.job(*id).is_none()));
+        if keeping.changed.is_empty() && keeping.notes.is_empty() && !is_short && !keeping.purges {
             keeping.is_idle = true;
-            return None;
+            if keeping.forgotten.is_empty() || under_way > 0 {
+                return None;
+            }
+            let until = *keeping.lull.get_or_insert_with(|| io.now() + LULL);
+            if until > io.now() {
+                return Some(until);
+            }
         }
         let cut = match self.cut(io) {
             Ok(cut) => cut,
+            Err(_) if under_way > 0 => return None,
             Err(until) => return Some(until),
         };
+        if under_way > 0 && !self.is_group(cut) {
+            return None;
+        }
         let keeping = &mut self.keeping;
         if is_short {
             if last_job >= keeping.reserved {
@@ -405,8 +452,12 @@ impl Coordinator {
         };
         let old = changed.partition_point(|id| waits(id).is_none());
         let fresh = changed[old..].iter().position(runs).map(|at| old + at);
-        if fresh == Some(0)
-            && let Some(rest) = waits(&changed[0])
+        // A few of many are not worth a sync of their own.
+        if changed.is_empty() {
+            return Ok(WHOLE);
+        }
+        if let Some(at) = fresh.filter(|at| at * 4 < changed.len())
+            && let Some(rest) = waits(&changed[at])
         {
             if is_few
                 && !keeping.is_expected
@@ -421,9 +472,17 @@ impl Coordinator {
         if !keeping.notes.is_empty() || keeping.purges {
             return Ok(WHOLE);
         }
-        let half = (keeping.is_idle && changed.len() >= MANY).then_some(changed.len() / 2);
+        let half = (keeping.is_idle && changed.len() >= 2 * MANY).then_some(changed.len() / 2);
         let at = fresh.into_iter().chain(half).min();
         Ok(at.map_or(WHOLE, |at| changed[at]))
+    }
+
+    /// Whether the jobs before `cut` are worth a batch while the journal writes another one: all that are there, or as many as that has.
+    fn is_group(&self, cut: JobId) -> bool {
+        let keeping = &self.keeping;
+        let count = keeping.changed.partition_point(|id| *id < cut);
+        let is_alone = keeping.notes.is_empty() && !keeping.purges;
+        is_alone && count >= MANY && (cut == WHOLE || count >= keeping.last_handed)
     }
 
     /// Gives the journal what has changed of jobs before `cut`.
@@ -442,8 +501,7 @@ impl Coordinator {
         keeping.changed.sort_unstable();
         keeping.changed.dedup();
         let at = keeping.changed.partition_point(|id| *id < cut);
-        let left = keeping.changed.split_off(at);
-        for id in std::mem::replace(&mut keeping.changed, left) {
+        for id in keeping.changed.drain(..at) {
             match self.engine.job(id) {
                 Some(job) => batch.jobs.push(Stored::of(id, job)),
                 None => keeping.forgotten.push(id),
@@ -456,25 +514,32 @@ impl Coordinator {
             batch.forgotten = std::mem::take(&mut keeping.forgotten);
         }
         keeping.distinct = keeping.changed.len();
+        keeping.last_handed = batch.jobs.len();
         journal.write(batch);
-        (keeping.is_writing, keeping.is_idle, keeping.is_expected) = (true, false, false);
+        (keeping.is_idle, keeping.is_expected, keeping.lull) = (false, false, None);
+        keeping.handed += 1;
+        let handed = keeping.handed;
         for owed in keeping.lines.values_mut() {
             let lines = owed.next.take_before(cut);
-            owed.written.extend_from_slice(&lines);
+            if !lines.is_empty() {
+                owed.handed.push_back((handed, lines));
+            }
         }
+        let reserved = Promise::Reserved(keeping.reserving);
+        keeping.promised.push_back((handed, reserved));
         keeping
             .waiting
             .push((last_job, Promise::Records(keeping.records)));
         for (job, promise) in std::mem::take(&mut keeping.waiting) {
             if job < cut {
-                keeping.written.push(promise);
+                keeping.promised.push_back((handed, promise));
             } else {
                 keeping.waiting.push((job, promise));
             }
         }
     }
 
-    /// The journal has written the batch that it had, or cannot.
+    /// The journal has written the first of the batches that it had, or cannot.
     fn written(&mut self, io: &mut Io, fate: Fate) {
         let keeping = &mut self.keeping;
         match fate {
@@ -493,15 +558,18 @@ impl Coordinator {
                 }
             }
         }
-        keeping.is_writing = false;
-        keeping.reserved = keeping.reserving;
-        let promises = std::mem::take(&mut keeping.written);
+        keeping.written += 1;
+        let written = keeping.written;
         self.tell_kept(io);
-        for promise in promises {
+        let is_due = |waiting: Option<&(u64, Promise)>| waiting.is_some_and(|(batch, _)| *batch <= written);
+        while is_due(self.keeping.promised.front())
+            && let Some((_, promise)) = self.keeping.promised.pop_front()
+        {
             match promise {
                 Promise::Event(event) => self.tell_event(io, &event),
                 Promise::Then(then) => then(self, io),
                 Promise::Records(records) => self.engine.written(self.now(io), records),
+                Promise::Reserved(last) => self.keeping.reserved = last,
             }
         }
         self.act(io);
@@ -548,12 +616,17 @@ impl Coordinator {
     /// Tells connections what has waited for the batch that is written now.
     fn tell_kept(&mut self, io: &mut Io) {
         let mut told = Vec::new();
-        for (&conn, owed) in &mut self.keeping.lines {
-            let lines = std::mem::take(&mut owed.written);
-            if !lines.is_empty() {
+        let keeping = &mut self.keeping;
+        for (&conn, owed) in &mut keeping.lines {
+            let is_due = |waiting: Option<&(u64, Vec<u8>)>| {
+                waiting.is_some_and(|(batch, _)| *batch <= keeping.written)
+            };
+            while is_due(owed.handed.front())
+                && let Some((_, lines)) = owed.handed.pop_front()
+            {
                 io.send(conn, |out| out.extend_from_slice(&lines));
             }
-            if owed.next.marks.is_empty() {
+            if owed.handed.is_empty() && owed.next.marks.is_empty() {
                 told.push(conn);
             }
         }
@@ -622,9 +695,9 @@ impl Coordinator {
         if when == When::Next || !owed.next.marks.is_empty() {
             owed.next.push(job, is_answer, write);
         } else {
-            write(&mut owed.written);
+            write(owed.last(keeping.handed));
         }
-        if (owed.written.len() + owed.next.bytes.len()) / AT_ONCE > self.serving.limits.max_pending {
+        if owed.bytes() / AT_ONCE > self.serving.limits.max_pending {
             keeping.overdrawn.push(conn);
         }
         if is_first {
@@ -638,7 +711,7 @@ impl Coordinator {
         let job = event.job.filter(|_| is_end).unwrap_or(NOTHING);
         match self.keeping.when(job) {
             When::Now => self.tell_event(io, &event),
-            When::Written => self.keeping.written.push(Promise::Event(event)),
+            When::Written => self.keeping.promise(Promise::Event(event)),
             When::Next => self.keeping.waiting.push((job, Promise::Event(event))),
         }
     }
@@ -653,7 +726,7 @@ impl Coordinator {
         let then: Then = Box::new(then);
         match self.keeping.when(last_job) {
             When::Now => then(self, io),
-            When::Written => self.keeping.written.push(Promise::Then(then)),
+            When::Written => self.keeping.promise(Promise::Then(then)),
             When::Next => self.keeping.waiting.push((last_job, Promise::Then(then))),
         }
     }
