@@ -225,7 +225,10 @@ fn a_system_is_started_shown_and_stopped() {
     );
     TcpStream::connect(("127.0.0.1", system.port.number())).unwrap();
     for worker in ["worker1", "worker2"] {
-        assert!(log(&system, worker).contains("registered"));
+        // The coordinator, which says that it is ready, knows before the worker does.
+        system.wait_for("the worker tells", |system| {
+            log(system, worker).contains("registered")
+        });
     }
 
     let table = system.torhost(&["ps"]).ends(0);
