@@ -438,6 +438,9 @@ impl Coordinator {
         keeping.changed.sort_unstable();
         keeping.changed.dedup();
         let changed = &keeping.changed;
+        if changed.is_empty() {
+            return Ok(WHOLE);
+        }
         let is_few = changed.len() <= FEW;
         let linger = if is_few { PAUSE } else { LINGER };
         // For how long its worker's answer is waited for, so that submission and result are written at once.
@@ -453,9 +456,6 @@ impl Coordinator {
         let old = changed.partition_point(|id| waits(id).is_none());
         let fresh = changed[old..].iter().position(runs).map(|at| old + at);
         // A few of many are not worth a sync of their own.
-        if changed.is_empty() {
-            return Ok(WHOLE);
-        }
         if let Some(at) = fresh.filter(|at| at * 4 < changed.len())
             && let Some(rest) = waits(&changed[at])
         {
